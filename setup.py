@@ -1,0 +1,52 @@
+"""The tfwsss distribution. Tested versions are pinned in constraints.txt; the ranges here are what is supported."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "tfwsss/__init__.py").read_text(encoding="utf-8")).group(1)
+
+# The GPU build also runs on the CPU; where it has no wheel (macOS, Windows on Arm, Linux on Arm) take the plain one.
+GPU_WHEEL = "platform_machine == 'x86_64' and sys_platform == 'linux'"
+
+setup(
+    name="tfwsss",
+    version=VERSION,
+    description="From tagged photos to a deployed segmentation model, in TensorFlow/Keras",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["tfwsss", "tfwsss.*", "pipelines", "pipelines.*", "serving", "serving.*"]),
+    package_data={"tfwsss": ["configs/*.yaml", "report/*.html"]},
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<3.16",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pillow>=10.1",
+        "pydensecrf2>=1.1",
+        "mlflow>=3.1,<4",
+        "pydantic>=2.7,<3",
+        "pyyaml>=6",
+        "typer>=0.12",
+        "rich>=13",
+        "safetensors>=0.4.3",
+        "h5py>=3.10",
+        "pycocotools>=2.0.8",
+        "matplotlib>=3.8",
+        "jinja2>=3.1",
+        "tf2onnx>=1.17,<1.18",
+        "onnx>=1.16",
+        f"onnxruntime-gpu>=1.23,<1.27; {GPU_WHEEL}",
+        f"onnxruntime>=1.23; not ({GPU_WHEEL})",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24"],
+        "lint": ["ruff>=0.8"],
+    },
+    entry_points={"console_scripts": ["tfwsss = pipelines.cli:main"]},
+)

@@ -1,0 +1,353 @@
+"""The typed configuration of a whole pipeline: every number of the method has one field here.
+
+Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixel-level Semantic Affinity with
+Image-level Supervision", CVPR 2018 (PSA). Files are YAML; `extends: other.yaml` takes another preset as the base.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from tfwsss.errors import ConfigError
+
+PRESET_FOLDER = Path(__file__).parent / "configs"
+
+Fidelity = Literal["faithful", "corrected"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt field must not be ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ----------------------------------------------------------------------------------------------------- data
+
+
+class DataSection(Section):
+    classes: tuple[str, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
+    max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
+    max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
+
+
+class VocData(DataSection):
+    """PASCAL VOC devkit layout: JPEGImages/, ImageSets/Segmentation/*.txt, Annotations/ and mask folders."""
+
+    format: Literal["voc"]
+    root: Path = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
+    train_list: str = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
+    val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
+    tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
+    mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+
+
+class CocoData(DataSection):
+    """COCO: an instances JSON and an image folder per split; tags are the categories that occur."""
+
+    format: Literal["coco"]
+    train_json: Path
+    train_images: Path
+    val_json: Path | None = None
+    val_images: Path | None = None
+
+
+class FolderData(DataSection):
+    """A folder of photos and a CSV `image,tags` with `|` between tags; any file names, nested folders."""
+
+    format: Literal["folder"]
+    root: Path
+    train_csv: str = Field("tags.csv", description="relative to root; image paths in it are relative to root")
+    val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
+    val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
+    mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+
+
+class ScenesData(DataSection):
+    """Generated scenes with exact masks, written below the work directory; deterministic by seed."""
+
+    format: Literal["scenes"]
+    train_images: PositiveInt = 300
+    val_images: PositiveInt = 100
+    size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
+    seed: int = 0
+
+
+Data = Annotated[Union[VocData, CocoData, FolderData, ScenesData], Field(discriminator="format")]
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+
+class Model(Section):
+    backbone: Literal["resnet38", "vgg16", "resnet50", "mobilenet", "mobilenetv2"] = "resnet38"
+    width: PositiveFloat = Field(1.0, description="channel multiplier of the backbone (alpha of the mobilenets)")
+    output_stride: Literal[8, 16, 32] = 8
+    batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
+    freeze: bool = Field(True, description="keep the first blocks fixed as PSA does (METHOD 2); False for training from scratch")
+    weights: str | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+
+
+class Optimizer(Section):
+    name: Literal["sgd", "adam"] = "sgd"
+    learning_rate: PositiveFloat = 0.01
+    head_multiplier: PositiveFloat = Field(10.0, description="learning-rate factor of layers trained from scratch")
+    bias_multiplier: PositiveFloat = Field(2.0, description="learning-rate factor of biases, on top of head_multiplier")
+    weight_decay: float = Field(5e-4, ge=0, description="coupled L2 on kernels only")
+    poly_power: float = Field(0.9, ge=0, description="learning rate falls as (1 - step/max_step)**poly_power")
+    clip_norm: PositiveFloat | None = Field(None, description="global gradient norm limit")
+
+
+class Training(Section):
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    epochs: PositiveInt = 15
+    batch_size: PositiveInt = 16
+    crop: PositiveInt = Field(448, description="side of the square training crop, pixels")
+    color_jitter: bool = Field(True, description="brightness, contrast, saturation 0.3, hue 0.1")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    xla: bool = Field(False, description="compile the training step with XLA")
+
+
+class Classifier(Training):
+    resize_long: tuple[PositiveInt, PositiveInt] = Field((256, 512), description="long side drawn uniformly from this closed interval")
+
+
+class AffinityNet(Training):
+    epochs: PositiveInt = 8
+    batch_size: PositiveInt = 8
+    radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
+    label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
+    crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
+
+
+class Segmenter(Training):
+    head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
+    scale_range: tuple[PositiveFloat, PositiveFloat] = Field((0.7, 1.3), description="random scale of the photo before cropping")
+    loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+
+
+# ---------------------------------------------------------------------------------------- the method's steps
+
+
+class Cams(Section):
+    scales: tuple[PositiveFloat, ...] = (1.0, 0.5, 1.5, 2.0)
+    flip: bool = True
+    activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 (METHOD 4), plain relu otherwise; auto chooses by backbone")
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class Crf(Section):
+    iterations: PositiveInt = 10
+    gaussian_sxy: PositiveFloat = 3.0
+    gaussian_compat: PositiveFloat = 3.0
+    bilateral_sxy: PositiveFloat = 80.0
+    bilateral_srgb: PositiveFloat = 13.0
+    bilateral_compat: PositiveFloat = 10.0
+
+
+class FixedAlphas(Section):
+    """Background exponents: the background score of a pixel is (1 - max_c cam_c)**alpha."""
+
+    low: PositiveFloat = Field(description="strong background: what stays foreground is confident")
+    high: PositiveFloat = Field(description="weak background: what stays background is confident")
+    walk: PositiveFloat = Field(description="background channel of the random walk")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if not self.low <= self.walk <= self.high:
+            raise ValueError("expected low <= walk <= high")
+        return self
+
+
+NAMED_ALPHAS = {
+    "psa-released": FixedAlphas(low=4, high=32, walk=16),
+    "psa-cvpr": FixedAlphas(low=4, high=24, walk=16),
+}
+
+
+class AffinityLabels(Section):
+    alphas: Literal["auto", "psa-released", "psa-cvpr"] | FixedAlphas = Field("auto", description="auto: derived from the CAMs without masks (tfwsss.cam.choose_alphas)")
+    crf: Crf = Crf()
+
+
+class PseudoLabels(Section):
+    beta: PositiveFloat = Field(8.0, description="beta: exponent of the affinities")
+    steps: PositiveInt = Field(256, description="t: steps of the random walk")
+    method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"
+    tolerance: PositiveFloat = 1e-5
+    crf: Crf | None = Field(Crf(), description="dense CRF on the walked scores; null: none")
+
+
+class Evaluate(Section):
+    scales: tuple[PositiveFloat, ...] = (0.75, 1.0, 1.25)
+    flip: bool = True
+    crf: Crf | None = Crf()
+
+
+class Export(Section):
+    saved_model: bool = True
+    onnx: bool = True
+    opset: Annotated[int, Field(ge=13, le=18)] = 17
+
+
+class Report(Section):
+    images: PositiveInt = Field(12, description="number of training and of evaluation images shown")
+
+
+class Switches(Section):
+    """Where the reference is defective or odd: 'faithful' repeats it, 'corrected' does what was meant."""
+
+    momentum: Fidelity = Field("corrected", description="SGD momentum: 5e-4 by accident / 0.9 (METHOD 12.1)")
+    border_pairs: Fidelity = Field("corrected", description="random walk: border pairs dropped / all pairs (METHOD 7)")
+    crop_canvas: Fidelity = Field("corrected", description="AffinityNet crops outside the photo: black / mean colour (METHOD 12.6)")
+    val_tags: Fidelity = Field("corrected", description="CAMs of evaluation images: with their true tags / with predicted tags (METHOD 12.11)")
+    dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv (METHOD 2.1)")
+    resize_filter: Fidelity = Field("corrected", description="photo resizing: PIL bicubic, which overshoots / PIL bilinear, both antialiased")
+    crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1 (METHOD 12.8)")
+    affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper (METHOD 6)")
+
+
+class Runtime(Section):
+    """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
+
+    workers: int = Field(0, ge=0, description="processes for CRF and image checks; 0: one per core")
+    strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
+    progress: bool = True
+
+
+class Config(Section):
+    name: str = Field("tfwsss", description="MLflow experiment")
+    seed: int = 0
+    work_dir: Path = Path("runs/tfwsss")
+    data: Data
+    classifier: Classifier = Classifier()
+    cams: Cams = Cams()
+    affinity_labels: AffinityLabels = AffinityLabels()
+    affinitynet: AffinityNet = AffinityNet()
+    pseudo_labels: PseudoLabels = PseudoLabels()
+    segmenter: Segmenter = Segmenter()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    report: Report = Report()
+    switches: Switches = Switches()
+    runtime: Runtime = Runtime()
+
+
+# -------------------------------------------------------------------------------------------------- loading
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
+
+
+def _find(name, folder: Path | None = None) -> Path:
+    candidates = [Path(name)] if folder is None else [folder / name]
+    candidates += [PRESET_FOLDER / name, PRESET_FOLDER / f"{name}.yaml"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    near = difflib.get_close_matches(str(name), preset_names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"no configuration file or preset {str(name)!r}{hint} (presets: {', '.join(preset_names())})")
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, found {type(value).__name__}")
+    return value
+
+
+def _merge(base: dict, top: dict) -> dict:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        # Another data format shares no fields with the base's: replace it, do not mix the two.
+        if both and key == "data" and "format" in value and value["format"] != merged[key].get("format"):
+            both = False
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _read_with_bases(path: Path, seen: tuple[Path, ...] = ()) -> dict:
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path}: 'extends' goes in a circle")
+    value = _read_yaml(path)
+    base = value.pop("extends", None)
+    if base is None:
+        return value
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends: expected the name of a preset or file, found {base!r}")
+    return _merge(_read_with_bases(_find(base, path.parent), (*seen, path)), value)
+
+
+def _apply_override(values: dict, override: str) -> dict:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected section.field=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from None
+    nested: object = value
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return _merge(values, nested)
+
+
+def _known_fields(location: tuple) -> list[str]:
+    model: object = Config
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else None
+    return list(getattr(model, "model_fields", {}))
+
+
+def _describe(error: dict) -> str:
+    location = tuple(part for part in error["loc"] if isinstance(part, (str, int)))
+    name = ".".join(str(part) for part in location) or "configuration"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(location[-1]), _known_fields(location[:-1]), n=1)
+        return f"{name}: unknown field" + (f"; did you mean {near[0]!r}?" if near else "")
+    if error["type"] == "missing":
+        return f"{name}: required field is missing"
+    return f"{name}: {error['msg']}, found {error['input']!r}"
+
+
+def parse_config(values: dict, source: str = "configuration") -> Config:
+    """Validate a mapping.
+
+    Raises:
+        ConfigError: with one line per wrong field: its dotted name, what was found, what was expected.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(item) for item in error.errors()]
+        raise ConfigError(f"{source}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def load_config(name, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Load a configuration.
+
+    Args:
+        name: path of a YAML file, or the name of a shipped preset.
+        overrides: "section.field=value" strings, values in YAML syntax.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a field is unknown, missing or of the wrong type.
+    """
+    path = _find(name)
+    values = _read_with_bases(path)
+    for override in overrides:
+        values = _apply_override(values, override)
+    return parse_config(values, str(name))
