@@ -2,6 +2,8 @@
 
     cams/<id>.npz              classes int32 [K], cam float16 or float32 [K, h, w] in 0..1; never pickled
     affinity_labels/<id>.png   0 background, k+1 class k, 255 ignore
+    affinity_labels/<id>.npz   only for label_source "scores": classes int32 [K], low and high float16 [K+1, H, W],
+                               the CRF's scores for the two alphas; channel 0 is background
     pseudo_labels/<id>.png     the same
 
 An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that would leave the folder are refused.
@@ -58,6 +60,28 @@ def load_cam(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
     """Load (classes int32 [K], cam float32 [K, h, w])."""
     with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
         return archive["classes"], archive["cam"].astype(np.float32)
+
+
+def save_scores(folder, image_id: str, classes, low, high) -> None:
+    """Save one image's CRF scores for the low and the high alpha.
+
+    Args:
+        classes: [K] class indices without background, ascending.
+        low, high: [K+1, H, W] in 0..1, channel 0 background; kept as float16.
+    """
+    with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
+        np.savez_compressed(
+            path,
+            classes=np.asarray(classes, np.int32),
+            low=np.asarray(low, np.float16),
+            high=np.asarray(high, np.float16),
+        )
+
+
+def load_scores(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Load (classes int32 [K], low float32 [K+1, H, W], high float32 [K+1, H, W]) written by `save_scores`."""
+    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+        return archive["classes"], archive["low"].astype(np.float32), archive["high"].astype(np.float32)
 
 
 def save_label(folder, image_id: str, label) -> None:

@@ -123,6 +123,13 @@ class AffinityNet(Training):
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
     crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
 
+    @model_validator(mode="after")
+    def _crop_fits_grid(self):
+        smallest = 8 * (2 * self.radius - 1)  # below it no grid cell has all its pairs inside the crop
+        if self.crop % 8 or self.crop < smallest:
+            raise ValueError(f"crop: expected a multiple of 8 and at least {smallest} for radius {self.radius}, found {self.crop}")
+        return self
+
 
 class Segmenter(Training):
     head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
