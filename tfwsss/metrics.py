@@ -1,0 +1,208 @@
+"""Scores against ground truth: confusion matrix and IoU, the curve over background thresholds, average precision. numpy only."""
+
+import numpy as np
+
+from tfwsss.artifacts import IGNORE
+from tfwsss.errors import DataError
+
+
+class ConfusionMatrix:
+    """Counts of (true label, predicted label) over a data set; pixels whose true label is 255 are left out.
+
+    Args:
+        num_classes: number of labels, *including* background.
+
+    Attributes:
+        counts: int64 [num_classes, num_classes], row = true label, column = prediction.
+    """
+
+    def __init__(self, num_classes: int):
+        if num_classes < 1:
+            raise ValueError(f"num_classes: expected at least 1, found {num_classes}")
+        self.num_classes = int(num_classes)
+        self.counts = np.zeros((self.num_classes, self.num_classes), np.int64)
+
+    def update(self, label, prediction) -> "ConfusionMatrix":
+        """Add pixels.
+
+        Args:
+            label: integers of any shape, 0..num_classes-1 or 255.
+            prediction: integers of the same shape, 0..num_classes-1 wherever the label is not 255.
+
+        Raises:
+            DataError: shapes differ or a value is out of range.
+        """
+        label, prediction = np.asarray(label), np.asarray(prediction)
+        if label.shape != prediction.shape:
+            raise DataError(f"label has shape {list(label.shape)}, prediction {list(prediction.shape)}")
+        known = label != IGNORE
+        label = _checked(label[known], self.num_classes, "label")
+        prediction = _checked(prediction[known], self.num_classes, "prediction")
+        pairs = np.bincount(label * self.num_classes + prediction, minlength=self.num_classes**2)
+        self.counts += pairs.reshape(self.counts.shape)
+        return self
+
+    def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
+        """Add another matrix of the same number of labels (from another worker)."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f"cannot merge a matrix of {other.num_classes} labels into one of {self.num_classes}")
+        self.counts += other.counts
+        return self
+
+    def iou(self) -> np.ndarray:
+        """Intersection over union per label, float64 [num_classes]; nan where a label is neither true nor predicted."""
+        hits = np.diag(self.counts)
+        return _ratio(hits, self.counts.sum(axis=0) + self.counts.sum(axis=1) - hits)
+
+    def miou(self) -> float:
+        """Mean IoU over the labels that occur (true or predicted); nan without any pixel."""
+        iou = self.iou()
+        return float(iou[~np.isnan(iou)].mean()) if not np.isnan(iou).all() else float("nan")
+
+    def pixel_accuracy(self) -> float:
+        """Part of the pixels that is right; nan without any pixel."""
+        return float(_ratio(np.trace(self.counts), self.counts.sum()))
+
+    def frequency(self) -> np.ndarray:
+        """Part of the pixels with each true label, float64 [num_classes]."""
+        return _ratio(self.counts.sum(axis=1), self.counts.sum())
+
+
+class ThresholdSweep:
+    """mIoU of class activation maps at many background thresholds, in one pass over the data.
+
+    Equal to one `ConfusionMatrix` per threshold fed by `tfwsss.cam.predict_label`. For background exponents give
+    ``[threshold_of_alpha(a) for a in alphas]``.
+
+    Args:
+        num_classes: number of labels, including background.
+        thresholds: CAM values in 0..1; kept in ascending order.
+    """
+
+    def __init__(self, num_classes: int, thresholds):
+        self.num_classes = int(num_classes)
+        self.thresholds = np.unique(np.asarray(thresholds, np.float32))
+        if self.thresholds.size == 0:
+            raise ValueError("thresholds: expected at least one")
+        # [number of thresholds below the pixel's CAM value, true label, strongest class + 1]
+        self._counts = np.zeros((self.thresholds.size + 1, self.num_classes, self.num_classes), np.int64)
+
+    def update(self, label, classes, cam) -> "ThresholdSweep":
+        """Add one photo: label [H, W] (255 is left out), classes [K], cam [K, H, W] in 0..1 (K = 0: all background).
+
+        Raises:
+            DataError: shapes differ or a label is out of range.
+        """
+        label, cam = np.asarray(label), np.asarray(cam, np.float32)
+        if cam.ndim != 3 or cam.shape[0] != len(classes) or cam.shape[1:] != label.shape:
+            raise DataError(f"cam: expected [{len(classes)}, *{list(label.shape)}], found {list(cam.shape)}")
+        known = label != IGNORE
+        truth = _checked(label[known], self.num_classes, "label")
+        if len(classes) == 0:
+            winner, below = np.zeros_like(truth), np.zeros_like(truth)
+        else:
+            names = _checked(np.asarray(classes) + 1, self.num_classes, "class")
+            winner = names[cam.argmax(axis=0)[known]]
+            below = np.searchsorted(self.thresholds, cam.max(axis=0)[known], side="left")
+        index = (below * self.num_classes + truth) * self.num_classes + winner
+        self._counts += np.bincount(index, minlength=self._counts.size).reshape(self._counts.shape)
+        return self
+
+    def merge(self, other: "ThresholdSweep") -> "ThresholdSweep":
+        """Add another sweep over the same thresholds and labels."""
+        if other._counts.shape != self._counts.shape or not np.array_equal(other.thresholds, self.thresholds):
+            raise ValueError("cannot merge sweeps over different thresholds or labels")
+        self._counts += other._counts
+        return self
+
+    def matrices(self) -> list[ConfusionMatrix]:
+        """One confusion matrix per threshold."""
+        result = []
+        for index in range(self.thresholds.size):
+            matrix = ConfusionMatrix(self.num_classes)
+            matrix.counts += self._counts[index + 1 :].sum(axis=0)
+            matrix.counts[:, 0] += self._counts[: index + 1].sum(axis=(0, 2))
+            result.append(matrix)
+        return result
+
+    def miou(self) -> np.ndarray:
+        """Mean IoU at every threshold, float64 [thresholds]."""
+        return np.array([matrix.miou() for matrix in self.matrices()])
+
+    def best(self) -> tuple[float, float]:
+        """(threshold, mIoU) of the best threshold.
+
+        Raises:
+            DataError: no pixel was added.
+        """
+        curve = self.miou()
+        if np.isnan(curve).all():
+            raise DataError("the threshold sweep is empty: no labelled pixel was added")
+        index = int(np.nanargmax(curve))
+        return float(self.thresholds[index]), float(curve[index])
+
+
+class AveragePrecision:
+    """Average precision of a multi-label classifier, per class and mean (mAP).
+
+    The area under the precision-recall steps without interpolation; equal scores are ranked together.
+
+    Args:
+        num_classes: number of classes, without background.
+    """
+
+    def __init__(self, num_classes: int):
+        self.num_classes = int(num_classes)
+        self._scores: list[np.ndarray] = []
+        self._tags: list[np.ndarray] = []
+
+    def update(self, scores, tags) -> "AveragePrecision":
+        """Add photos: scores [B, C] (logits or probabilities), tags [B, C] multi-hot.
+
+        Raises:
+            DataError: shapes are wrong or a score is not finite.
+        """
+        scores, tags = np.asarray(scores, np.float64), np.asarray(tags) > 0
+        if scores.ndim != 2 or scores.shape[1] != self.num_classes or tags.shape != scores.shape:
+            raise DataError(
+                f"expected scores and tags [B, {self.num_classes}], found {list(scores.shape)} and {list(tags.shape)}"
+            )
+        if not np.isfinite(scores).all():
+            raise DataError("scores: expected finite numbers, found NaN or infinity")
+        self._scores.append(scores)
+        self._tags.append(tags)
+        return self
+
+    def per_class(self) -> np.ndarray:
+        """Average precision, float64 [C]; nan for classes without a positive."""
+        result = np.full(self.num_classes, np.nan)
+        if not self._scores:
+            return result
+        scores, tags = np.concatenate(self._scores), np.concatenate(self._tags)
+        for index in np.flatnonzero(tags.any(axis=0)):
+            order = np.argsort(-scores[:, index], kind="stable")
+            ranked, hit = scores[order, index], tags[order, index]
+            last_of_tie = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+            hits = np.cumsum(hit)[last_of_tie]
+            precision = hits / (last_of_tie + 1.0)
+            result[index] = (np.diff(hits, prepend=0) * precision).sum() / hits[-1]
+        return result
+
+    def mean(self) -> float:
+        """mAP over the classes with a positive; nan without any."""
+        values = self.per_class()
+        return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else float("nan")
+
+
+def _checked(values, limit: int, name: str) -> np.ndarray:
+    values = np.asarray(values).astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() >= limit):
+        found = values.min() if values.min() < 0 else values.max()
+        hint = " (mark ignored predictions in the label instead)" if name == "prediction" and found == IGNORE else ""
+        raise DataError(f"{name}: expected 0..{limit - 1}, found {found}{hint}")
+    return values
+
+
+def _ratio(part, whole) -> np.ndarray:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
