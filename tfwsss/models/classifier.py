@@ -1,0 +1,80 @@
+"""The multi-label classifier whose last convolution yields the class activation maps (Ahn & Kwak, CVPR 2018)."""
+
+import keras
+
+from tfwsss.errors import ConfigError
+from tfwsss.models import backbones, spec
+from tfwsss.models.backbones import Options
+from tfwsss.models.layers import conv2d
+
+DROPOUT = 0.5
+
+
+def check_num_classes(num_classes) -> None:
+    """Raises ConfigError unless num_classes (without background) is a positive integer."""
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise ConfigError(f"num_classes: found {num_classes!r}, expected an integer >= 1")
+
+
+@spec.builder("classifier")
+def build_classifier(
+    backbone: str,
+    num_classes: int,
+    *,
+    width: float = 1.0,
+    output_stride: int = 8,
+    batch_norm: str = "frozen",
+    freeze: bool = True,
+    dropout: str = "spatial",
+) -> keras.Model:
+    """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8` without bias, global average.
+
+    The average comes after `fc8`; both are linear, so the result is that of averaging first, and the maps of
+    `class_maps` are an intermediate tensor of this very graph.
+
+    Args:
+        backbone: name in `tfwsss.models.BACKBONES`.
+        num_classes: classes without background.
+        width, output_stride, batch_norm, freeze, dropout: see `tfwsss.models.backbones.Options`.
+
+    Returns:
+        Model: image [B, H, W, 3] normalised float32 -> logits [B, num_classes] float32.
+
+    Raises:
+        ConfigError: an argument has a wrong value.
+    """
+    check_num_classes(num_classes)
+    options = Options("classifier", width, output_stride, batch_norm, freeze, dropout)
+    trunk = backbones.build_trunk(backbone, options)
+    x = keras.layers.SpatialDropout2D(DROPOUT, name="drop7")(trunk.deepest)
+    x = conv2d(x, num_classes, 1, name="fc8", initializer="glorot_uniform")
+    # Low precision ends here: sums over the image and the loss are float32 under every policy.
+    x = keras.layers.Activation("linear", dtype="float32", name="class_maps")(x)
+    logits = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
+    model = keras.Model(trunk.inputs, logits, name=f"{backbone}_classifier")
+    backbones.freeze(model, trunk, options)
+    arguments = dict(
+        backbone=backbone,
+        num_classes=num_classes,
+        width=width,
+        output_stride=output_stride,
+        batch_norm=batch_norm,
+        freeze=freeze,
+        dropout=dropout,
+    )
+    return spec.attach(model, "classifier", arguments, {"fc8"})
+
+
+def class_maps(classifier: keras.Model) -> keras.Model:
+    """The class activation maps of a classifier, before any activation; shares the classifier's weights.
+
+    Returns:
+        Model: image [B, H, W, 3] normalised -> maps [B, h, w, num_classes] float32, h = ceil(H / output_stride).
+
+    Raises:
+        ConfigError: the model is not a classifier of this package.
+    """
+    found = spec.model_spec(classifier)["builder"]
+    if found != "classifier":
+        raise ConfigError(f"class_maps: found a model of builder {found!r}, expected 'classifier'")
+    return keras.Model(classifier.input, classifier.get_layer("class_maps").output, name="class_maps")
