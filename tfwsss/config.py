@@ -185,7 +185,8 @@ class PseudoLabels(Section):
     beta: PositiveFloat = Field(8.0, description="beta: exponent of the affinities")
     steps: PositiveInt = Field(256, description="t: steps of the random walk")
     method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"
-    tolerance: PositiveFloat = 1e-5
+    tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
+    more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
     crf: Crf | None = Field(Crf(), description="dense CRF on the walked scores; null: none")
 
 

@@ -1,0 +1,72 @@
+"""Stage `affinitynet`: features whose distance tells whether two pixels belong together (section 3.2 of the paper)."""
+
+from pipelines.runner import Context
+from pipelines.stage import Stage
+from tfwsss.config import Config
+
+FEATURES = {"released": 448, "paper": 896}
+
+
+def affinity_model(config: Config):
+    """The untrained network of a configuration."""
+    from pipelines.train import model_arguments
+    from tfwsss.models import build_affinitynet
+
+    model = config.affinitynet.model
+    return build_affinitynet(
+        model.backbone, features=FEATURES[config.switches.affinity_width], **model_arguments(model, config.switches.dropout)
+    )
+
+
+def run(context: Context) -> dict[str, float]:
+    from pipelines.train import train_stage
+    from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
+    from tfwsss.data.inputs import affinity_batches
+    from tfwsss.models import normalization
+
+    config, settings = context.config, context.config.affinitynet
+    dataset = context.dataset("train")
+
+    def loss(features, batch):
+        losses = affinity_loss(pair_affinity(features, settings.radius), affinity_labels(batch["label"], settings.radius))
+        return {"loss": losses.total, "loss_bg": losses.bg, "loss_fg": losses.fg, "loss_neg": losses.neg}
+
+    return train_stage(
+        context,
+        "affinitynet",
+        settings,
+        images=len(dataset.samples) * settings.crops_per_image,
+        build=lambda: affinity_model(config),
+        batches=lambda epoch: affinity_batches(
+            dataset,
+            context.work / "affinity_labels",
+            settings,
+            normalization(settings.model.backbone),
+            canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
+            seed=config.seed,
+            epoch=epoch,
+        ),
+        loss=loss,
+    )
+
+
+STAGE = Stage(
+    name="affinitynet",
+    run=run,
+    needs=("classifier", "affinity_labels"),
+    data=("train",),
+    settings=("seed", "affinitynet", "switches.momentum", "switches.dropout", "switches.crop_canvas", "switches.affinity_width"),
+    code=(
+        "pipelines.affinitynet",
+        "pipelines.train",
+        "tfwsss.training",
+        "tfwsss.optimizer",
+        "tfwsss.affinity",
+        "tfwsss.models",
+        "tfwsss.weights",
+        "tfwsss.normalization",
+        "tfwsss.data.inputs",
+        "tfwsss.data.augment",
+        "tfwsss.data.label_grid",
+    ),
+)

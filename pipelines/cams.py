@@ -1,0 +1,54 @@
+"""Stage `cams`: class activation maps of every training photo, at several scales and mirrored."""
+
+from pipelines.progress import progress_bar
+from pipelines.runner import Context
+from pipelines.stage import Stage
+
+
+def run(context: Context) -> dict[str, float]:
+    import tensorflow as tf
+
+    from pipelines.train import weights_path
+    from tfwsss.artifacts import artifact_path, save_cam
+    from tfwsss.cam import multiscale_cam
+    from tfwsss.data.augment import pil_filter
+    from tfwsss.models import cam_activation, class_maps, normalization
+    from tfwsss.training import make_deterministic
+    from tfwsss.weights import load_model
+
+    config, settings = context.config, context.config.cams
+    backbone = config.classifier.model.backbone
+    dataset = context.dataset("train")
+    folder = context.folder("cams")
+    make_deterministic(config.seed)
+    model = class_maps(load_model(weights_path(context.work, "classifier")))
+    maps = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+    tags = dataset.tag_matrix()
+    computed = 0
+    with progress_bar("cams", len(dataset.samples), config.runtime.progress) as bar:
+        for index, sample in enumerate(dataset.samples):
+            if not artifact_path(folder, sample.id, ".npz").is_file():
+                classes, cam = multiscale_cam(
+                    maps,
+                    dataset.read(sample),
+                    tags[index],
+                    scales=settings.scales,
+                    flip=settings.flip,
+                    normalization=normalization(backbone),
+                    activation=cam_activation(backbone) if settings.activation == "auto" else settings.activation,
+                    filter=pil_filter(config.switches.resize_filter),
+                )
+                save_cam(folder, sample.id, classes, cam, settings.dtype)
+                computed += 1
+            bar.advance()
+    return {"images": len(dataset.samples), "computed": computed}
+
+
+STAGE = Stage(
+    name="cams",
+    run=run,
+    needs=("classifier",),
+    data=("train",),
+    settings=("cams", "switches.resize_filter"),
+    code=("pipelines.cams", "tfwsss.cam", "tfwsss.models", "tfwsss.normalization", "tfwsss.artifacts"),
+)

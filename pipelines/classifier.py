@@ -1,0 +1,52 @@
+"""Stage `classifier`: a multi-label classifier of the tags (Ahn & Kwak, CVPR 2018, section 3.1)."""
+
+from pipelines.runner import Context
+from pipelines.stage import Stage
+
+
+def run(context: Context) -> dict[str, float]:
+    from pipelines.train import model_arguments, train_stage
+    from tfwsss.data.augment import pil_filter
+    from tfwsss.data.inputs import classifier_batches
+    from tfwsss.losses import multilabel_soft_margin
+    from tfwsss.models import build_classifier, normalization
+
+    config, settings = context.config, context.config.classifier
+    dataset = context.dataset("train")
+    arguments = model_arguments(settings.model, config.switches.dropout)
+    return train_stage(
+        context,
+        "classifier",
+        settings,
+        images=len(dataset.samples),
+        build=lambda: build_classifier(settings.model.backbone, dataset.num_classes, **arguments),
+        batches=lambda epoch: classifier_batches(
+            dataset,
+            settings,
+            normalization(settings.model.backbone),
+            filter=pil_filter(config.switches.resize_filter),
+            seed=config.seed,
+            epoch=epoch,
+        ),
+        loss=lambda logits, batch: {"loss": multilabel_soft_margin(logits, batch["tags"])},
+    )
+
+
+STAGE = Stage(
+    name="classifier",
+    run=run,
+    data=("train",),
+    settings=("seed", "classifier", "switches.momentum", "switches.dropout", "switches.resize_filter"),
+    code=(
+        "pipelines.classifier",
+        "pipelines.train",
+        "tfwsss.training",
+        "tfwsss.optimizer",
+        "tfwsss.losses",
+        "tfwsss.models",
+        "tfwsss.weights",
+        "tfwsss.normalization",
+        "tfwsss.data.inputs",
+        "tfwsss.data.augment",
+    ),
+)

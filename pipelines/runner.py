@@ -1,0 +1,164 @@
+"""Runs stages in order: reuses the finished, continues the unfinished, starts the changed anew; tracks all in MLflow."""
+
+import contextlib
+import fcntl
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.progress import console
+from pipelines.stage import Stage, fingerprint, settings_of
+from tfwsss.atomic import read_json, remove_leftovers, write_json
+from tfwsss.config import Config
+from tfwsss.data import Dataset
+from tfwsss.errors import StageError
+
+RECORD = "stage.json"
+DIGESTS = "digests.json"  # written by the data stage: name -> digest
+
+
+@dataclass
+class Context:
+    """What a stage gets.
+
+    Attributes:
+        config: the configuration.
+        work: the run's work directory.
+        run: the stage's MLflow run (params, metrics, tag, artifact).
+    """
+
+    config: Config
+    work: Path
+    run: object
+    _datasets: dict = field(default_factory=dict)
+
+    def folder(self, name: str) -> Path:
+        """A folder below the work directory, created."""
+        folder = self.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def dataset(self, split: str) -> Dataset | None:
+        """Usable photos of a split, without masks: all that any training stage may see."""
+        dataset = self.scored_dataset(split)
+        return dataset and dataset.without_masks()
+
+    def scored_dataset(self, split: str) -> Dataset | None:
+        """Usable photos of a split with their masks, for evaluation and report only."""
+        if split not in self._datasets:
+            from pipelines.data import usable_split
+
+            self._datasets[split] = usable_split(self.config, self.work, split)
+        return self._datasets[split]
+
+
+def _record(stage: Stage, work: Path) -> dict:
+    return read_json(work / stage.name / RECORD) or {}
+
+
+@contextlib.contextmanager
+def _only_one(work: Path):
+    """Two runs in one work directory would overwrite each other's files."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(f"{work}: another tfwsss process is working in this directory") from None
+        yield
+
+
+class Runner:
+    """Runs a selection of stages.
+
+    Args:
+        stages: all stages, in order; the first is the data stage.
+        config: the configuration.
+    """
+
+    def __init__(self, stages: list[Stage], config: Config):
+        self.stages = stages
+        self.config = config
+        self.work = Path(config.work_dir).resolve()
+        self.fingerprints: dict[str, str] = {}
+
+    def index(self, name: str) -> int:
+        names = [stage.name for stage in self.stages]
+        if name not in names:
+            raise StageError(f"no stage {name!r}; the stages are {', '.join(names)}")
+        return names.index(name)
+
+    def run(self, first: str | None = None, last: str | None = None, force: bool = False) -> Path:
+        """Run the stages from `first` to `last` (default: all), those before `first` must have finished.
+
+        With `force` the selected stages run anew even if nothing changed. Returns the work directory.
+
+        Raises:
+            StageError: unknown stage, a missing predecessor, or the work directory is in use.
+        """
+        begin = self.index(first) if first else 0
+        end = self.index(last) if last else len(self.stages) - 1
+        if begin > end:
+            raise StageError(f"--from {first} comes after --until {last}")
+        with _only_one(self.work):
+            self._run_selected(begin, end, force)
+        return self.work
+
+    def _run_selected(self, begin: int, end: int, force: bool) -> None:
+        with contextlib.ExitStack() as open_runs:
+            tracking = None
+            for position, stage in enumerate(self.stages[: end + 1]):
+                identity = self._fingerprint(stage)
+                record = _record(stage, self.work)
+                finished = record.get("finished") and record.get("fingerprint") == identity
+                if position < begin and not finished:
+                    state = "has changed settings or inputs" if record.get("finished") else "has not finished"
+                    raise StageError(f"stage {stage.name} {state}: run it first (tfwsss run CONFIG --until {stage.name})")
+                if finished and not (force and position >= begin):
+                    console.print(f"[green]✓[/] {stage.name}: unchanged, reused")
+                    continue
+                if tracking is None:
+                    tracking = self._open_tracking(open_runs)
+                self._run_stage(stage, identity, {} if finished else record, *tracking)
+
+    def _open_tracking(self, open_runs: contextlib.ExitStack):
+        # MLflow takes seconds to import: not before there is something to do.
+        from pipelines.tracking import Tracker
+
+        tracker = Tracker(self.config.name)
+        return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
+
+    def _run_stage(self, stage: Stage, identity: str, record: dict, tracker, parent) -> None:
+        if record.get("fingerprint") != identity:
+            for folder in stage.folders(self.work):
+                shutil.rmtree(folder, ignore_errors=True)
+            record = {}
+        else:
+            for folder in stage.folders(self.work):
+                remove_leftovers(folder)
+        started = time.monotonic()
+        console.print(f"[bold]▶ {stage.name}[/]" + (" (goes on)" if record else ""))
+        with tracker.stage_run(stage.name, identity, parent, record.get("run_id")) as run:
+            record = {"fingerprint": identity, "finished": False, "run_id": run.id}
+            write_json(self.work / stage.name / RECORD, record)
+            run.params(settings_of(stage, self.config))
+            metrics = stage.run(Context(self.config, self.work, run)) or {}
+            seconds = time.monotonic() - started
+            run.metrics({**metrics, "seconds": seconds})
+            write_json(self.work / stage.name / RECORD, {**record, "finished": True, "seconds": round(seconds, 1), "metrics": metrics})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
+        console.print(f"[green]✓[/] {stage.name} in {seconds:.0f} s  {shown}")
+
+    def _fingerprint(self, stage: Stage) -> str:
+        digests = read_json(self.work / self.stages[0].name / DIGESTS) or {}
+        if stage is self.stages[0]:
+            from pipelines.data import file_signatures
+
+            digests = file_signatures(self.config, self.work)
+        else:
+            missing = [name for name in stage.data if name not in digests]
+            if missing:
+                raise StageError(f"stage {stage.name} needs the data stage's result: run it first (tfwsss run CONFIG --until data)")
+        self.fingerprints[stage.name] = fingerprint(stage, self.config, self.fingerprints, digests)
+        return self.fingerprints[stage.name]

@@ -1,0 +1,55 @@
+"""Stage `segmenter`: any segmentation network, trained on the pseudo labels."""
+
+from pipelines.runner import Context
+from pipelines.stage import Stage
+
+
+def run(context: Context) -> dict[str, float]:
+    from pipelines.train import model_arguments, train_stage
+    from tfwsss.data.augment import pil_filter
+    from tfwsss.data.inputs import segmenter_batches
+    from tfwsss.losses import ohem_cross_entropy, segmentation_cross_entropy
+    from tfwsss.models import build_segmenter, normalization
+
+    config, settings = context.config, context.config.segmenter
+    dataset = context.dataset("train")
+    pixel_loss = {"cross_entropy": segmentation_cross_entropy, "ohem": ohem_cross_entropy}[settings.loss]
+    arguments = model_arguments(settings.model, config.switches.dropout)
+    return train_stage(
+        context,
+        "segmenter",
+        settings,
+        images=len(dataset.samples),
+        build=lambda: build_segmenter(settings.model.backbone, dataset.num_classes, head=settings.head, **arguments),
+        batches=lambda epoch: segmenter_batches(
+            dataset,
+            context.work / "pseudo_labels",
+            settings,
+            normalization(settings.model.backbone),
+            filter=pil_filter(config.switches.resize_filter),
+            seed=config.seed,
+            epoch=epoch,
+        ),
+        loss=lambda logits, batch: {"loss": pixel_loss(logits, batch["label"])},
+    )
+
+
+STAGE = Stage(
+    name="segmenter",
+    run=run,
+    needs=("classifier", "pseudo_labels"),
+    data=("train",),
+    settings=("seed", "segmenter", "switches.momentum", "switches.dropout", "switches.resize_filter"),
+    code=(
+        "pipelines.segmenter",
+        "pipelines.train",
+        "tfwsss.training",
+        "tfwsss.optimizer",
+        "tfwsss.losses",
+        "tfwsss.models",
+        "tfwsss.weights",
+        "tfwsss.normalization",
+        "tfwsss.data.inputs",
+        "tfwsss.data.augment",
+    ),
+)

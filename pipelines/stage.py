@@ -1,0 +1,100 @@
+"""What a stage is, and how its fingerprint is made.
+
+A fingerprint covers the settings a stage reads, the fingerprints of the stages it needs, the digest of the data it
+reads and the source of the modules it runs. Equal fingerprints mean equal results, so a finished stage is not run again.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from tfwsss.config import Config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        name: also the name of its folder below the work directory.
+        run: does the work and returns metrics; goes on where a killed run stopped.
+        needs: stages whose results it reads.
+        data: digests of the data stage it depends on ("train", "val", "train_masks", "val_masks").
+        settings: dotted names in the configuration that can change its result.
+        code: modules whose source can change its result.
+        outputs: folders below the work directory that it alone writes, besides its own.
+    """
+
+    name: str
+    run: Callable
+    needs: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def folders(self, work: Path) -> list[Path]:
+        return [work / self.name, *(work / output for output in self.outputs)]
+
+
+def digest(value) -> str:
+    """Stable hash of anything JSON can hold."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def setting(config: Config, dotted: str):
+    """Value of a dotted name as plain data."""
+    value = config
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def settings_of(stage: Stage, config: Config) -> dict:
+    """The settings of a stage as plain data, by dotted name."""
+    return {name: setting(config, name) for name in stage.settings}
+
+
+@cache
+def code_digest(module: str) -> str:
+    """Hash of a module's (or package's) syntax tree without docstrings: comments and layout do not matter."""
+    spec = importlib.util.find_spec(module)
+    folders = spec.submodule_search_locations
+    files = sorted(Path(folders[0]).rglob("*.py")) if folders else [Path(spec.origin)]
+    return digest([_without_docstrings(file.read_text(encoding="utf-8")) for file in files])
+
+
+def _without_docstrings(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            del body[0]
+    return ast.dump(tree)
+
+
+def fingerprint(stage: Stage, config: Config, needed: dict[str, str], data_digests: dict[str, str]) -> str:
+    """Identity of a stage's result.
+
+    Args:
+        stage: the stage.
+        config: the configuration.
+        needed: fingerprints of the stages in `stage.needs`.
+        data_digests: what the data stage found.
+    """
+    return digest(
+        {
+            "stage": stage.name,
+            "settings": settings_of(stage, config),
+            "needs": {name: needed[name] for name in stage.needs},
+            "data": {name: data_digests[name] for name in stage.data},
+            "code": {name: code_digest(name) for name in stage.code},
+        }
+    )

@@ -1,0 +1,108 @@
+"""What the three training stages share: start weights, the loop with progress and MLflow, the saved result."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from pipelines.progress import console, progress_bar
+from pipelines.runner import Context
+from tfwsss.atomic import write_json
+from tfwsss.config import Model, Training
+from tfwsss.models import head_layers
+from tfwsss.optimizer import MOMENTUM
+from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic, make_strategy
+from tfwsss.weights import load_imagenet, load_weights, save_weights
+
+WEIGHTS = "weights.safetensors"
+HISTORY = "history.json"
+
+
+def weights_path(work: Path, stage: str) -> Path:
+    """Where a training stage leaves its model."""
+    return work / stage / WEIGHTS
+
+
+def model_arguments(model: Model, dropout: str) -> dict:
+    """Keyword arguments every builder of `tfwsss.models` takes."""
+    return {
+        "width": model.width,
+        "output_stride": model.output_stride,
+        "batch_norm": model.batch_norm,
+        "freeze": model.freeze,
+        "dropout": {"faithful": "spatial", "corrected": "elementwise"}[dropout],
+    }
+
+
+def load_start_weights(model: keras.Model, settings: Model, work: Path) -> None:
+    """Fill a new model as `weights` says; the layers trained from scratch keep their initial values."""
+    if settings.weights is None:
+        return
+    if settings.weights == "imagenet":
+        report = load_imagenet(model, settings.backbone)
+    else:
+        path = weights_path(work, "classifier") if settings.weights == "classifier" else Path(settings.weights)
+        report = load_weights(model, path)
+    console.print(f"  start weights {settings.weights}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
+
+
+def train_stage(
+    context: Context,
+    name: str,
+    settings: Training,
+    *,
+    images: int,
+    build: Callable[[], keras.Model],
+    batches: Callable,
+    loss: Callable,
+) -> dict[str, float]:
+    """Train one network and save it as <name>/weights.safetensors.
+
+    Args:
+        context: of the stage.
+        name: of the stage.
+        settings: its section of the configuration.
+        images: training samples in one epoch.
+        build: makes the model (called under the strategy's scope and the precision policy).
+        batches: epoch -> tf.data.Dataset.
+        loss: (outputs, batch) -> dict of scalars with `loss`.
+
+    Returns:
+        The last epoch's entries.
+    """
+    config = context.config
+    folder = context.folder(name)
+    make_deterministic(config.seed)
+    strategy = make_strategy(config.runtime.strategy)
+    previous = keras.mixed_precision.dtype_policy() if hasattr(keras.mixed_precision, "dtype_policy") else keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(settings.precision)
+    try:
+        with strategy.scope():
+            model = build()
+            load_start_weights(model, settings.model, context.work)
+    finally:
+        keras.mixed_precision.set_global_policy(previous)
+    steps = max(images // settings.batch_size, 1)
+    task = Task(model, frozenset(head_layers(model)), batches, loss, steps)
+
+    def on_epoch(entry: dict) -> None:
+        epoch = entry["epoch"]
+        context.run.metrics({key: value for key, value in entry.items() if key != "epoch"}, step=epoch)
+        console.print(f"  {name}: epoch {epoch}/{settings.epochs}, " + ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "epoch"))
+
+    with progress_bar(name, steps * settings.batch_size * settings.epochs, config.runtime.progress) as bar:
+        history = fit(
+            task,
+            settings,
+            momentum=MOMENTUM[config.switches.momentum],
+            folder=folder,
+            strategy=strategy,
+            on_step=bar.advance,
+            on_epoch=on_epoch,
+        )
+    save_weights(model, folder / WEIGHTS)
+    write_json(folder / HISTORY, history)
+    context.run.artifact(folder / WEIGHTS)
+    context.run.artifact(folder / HISTORY)
+    (folder / CHECKPOINT).unlink()  # the stage's record says finished from here on; the state is not needed again
+    return {key: value for key, value in history[-1].items() if key not in ("epoch", "learning_rate")}
