@@ -4,7 +4,8 @@
     affinity_labels/<id>.png   0 background, k+1 class k, 255 ignore
     affinity_labels/<id>.npz   only for label_source "scores": classes int32 [K], low and high float16 [K+1, H, W],
                                the CRF's scores for the two alphas; channel 0 is background
-    pseudo_labels/<id>.png     the same
+    walk/<id>.npz              the random walk's scores on the stride-8 grid, see `save_walk`
+    pseudo_labels/<id>.png     as affinity_labels
 
 An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that would leave the folder are refused.
 """
@@ -82,6 +83,31 @@ def load_scores(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """Load (classes int32 [K], low float32 [K+1, H, W], high float32 [K+1, H, W]) written by `save_scores`."""
     with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
         return archive["classes"], archive["low"].astype(np.float32), archive["high"].astype(np.float32)
+
+
+def save_walk(folder, image_id: str, classes, alphas, background, foreground) -> None:
+    """Save one image's walked scores on the stride-8 grid.
+
+    Args:
+        classes: [K] class indices without background, ascending.
+        alphas: [A] background exponents; the first is the one pseudo labels are made with.
+        background: [A, h, w] walked background scores.
+        foreground: [K, h, w] walked class scores.
+    """
+    with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
+        np.savez_compressed(
+            path,
+            classes=np.asarray(classes, np.int32),
+            alphas=np.asarray(alphas, np.float64),
+            background=np.asarray(background, np.float32),
+            foreground=np.asarray(foreground, np.float32),
+        )
+
+
+def load_walk(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Load (classes, alphas, background, foreground) written by `save_walk`."""
+    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+        return archive["classes"], archive["alphas"], archive["background"], archive["foreground"]
 
 
 def save_label(folder, image_id: str, label) -> None:
