@@ -1,0 +1,243 @@
+"""Training batches: the tf.data pipelines of the classifier, AffinityNet and the segmenter.
+
+Every pipeline covers one epoch: floor(N / batch) batches of a fresh permutation (one batch, with photos repeated, when
+N < batch). The sample at a position depends on (seed, epoch, position) only, never on threads, earlier epochs, the
+process or the platform, so a run that goes on after an interruption sees what it would have seen.
+
+A photo that cannot be read during training raises a TensorFlow error that carries the text of the `ImageError`.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfwsss import artifacts, config
+from tfwsss.data import augment, label_grid
+from tfwsss.data.dataset import Dataset
+from tfwsss.errors import DataError
+from tfwsss.normalization import Normalization
+
+PREFETCHED_BATCHES = 2
+
+
+def classifier_batches(
+    dataset: Dataset,
+    settings: config.Classifier,
+    normalization: Normalization,
+    *,
+    filter: Image.Resampling,
+    seed: int,
+    epoch: int,
+) -> tf.data.Dataset:
+    """Batches of photos with their tags.
+
+    Random long side, flip, colour jitter, normalisation, random crop, in the order of the PSA reference code. As the
+    crop comes after normalisation, what lies outside a small photo has the mean colour (value 0).
+
+    Returns:
+        {"image": float32 [B, crop, crop, 3] normalised, "tags": float32 [B, C] multi-hot}.
+
+    Raises:
+        DataError: the data set has no photos.
+    """
+    tags = dataset.tag_matrix()
+
+    def draw(index: int, rng: random.Random):
+        image = Image.fromarray(dataset.read(dataset.samples[index]))
+        image = augment.resize_long(image, settings.resize_long, rng, filter)
+        if augment.draw_flip(rng):
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if settings.color_jitter:
+            image = augment.color_jitter(image, rng)
+        pixels = np.asarray(image)
+        window = augment.CropWindow.random(*pixels.shape[:2], settings.crop, rng)
+        return window.place(normalization(window.cut(pixels)), 0.0), tags[index]
+
+    outputs = {
+        "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
+        "tags": tf.TensorSpec((dataset.num_classes,), tf.float32),
+    }
+    return _batches(len(dataset.samples), settings.batch_size, draw, outputs, seed, epoch)
+
+
+def affinity_batches(
+    dataset: Dataset,
+    label_folder,
+    settings: config.AffinityNet,
+    normalization: Normalization,
+    *,
+    canvas: Literal["black", "mean"],
+    seed: int,
+    epoch: int,
+) -> tf.data.Dataset:
+    """Batches of photos with their confident labels on the stride-8 grid.
+
+    Colour jitter, random crop, normalisation, flip; the photo keeps its scale, because affinities depend on it. Each
+    photo occurs `settings.crops_per_image` times in an epoch.
+
+    Args:
+        label_folder: holds <id>.png (label_source "labels") or <id>.npz (label_source "scores"), see
+            `tfwsss.artifacts`; their size is the photo's.
+        canvas: colour of what lies outside a small photo: "black" (the reference) or the "mean" colour.
+
+    Returns:
+        {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop/8, crop/8]: 0, k+1, 255 ignore}.
+
+    Raises:
+        DataError: no photos, or a photo has no label file.
+    """
+    size, cell = settings.crop, label_grid.CELL  # config.AffinityNet keeps the crop a multiple of the cell
+    from_scores = settings.label_source == "scores"
+    _require_labels(dataset, label_folder, ".npz" if from_scores else ".png")
+
+    def grid_label(sample, shape, window: augment.CropWindow, flip: bool) -> np.ndarray:
+        if not from_scores:
+            label = window.crop(_read_label(label_folder, sample.id, shape), artifacts.IGNORE)
+            return label_grid.majority_label(np.fliplr(label) if flip else label)
+        classes, low, high = artifacts.load_scores(label_folder, sample.id)
+        _check_size(artifacts.artifact_path(label_folder, sample.id, ".npz"), low.shape[1:], shape)
+        scores = window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0)
+        means = label_grid.block_mean(np.fliplr(scores) if flip else scores)
+        return label_grid.label_of_scores(means[..., : len(low)], means[..., len(low) :], classes)
+
+    def draw(index: int, rng: random.Random):
+        sample = dataset.samples[index]
+        pixels = dataset.read(sample)
+        if settings.color_jitter:
+            pixels = np.asarray(augment.color_jitter(Image.fromarray(pixels), rng))
+        window = augment.CropWindow.random(*pixels.shape[:2], size, rng)
+        flip = augment.draw_flip(rng)
+        if canvas == "black":
+            image = normalization(window.crop(pixels, 0))
+        else:
+            image = window.place(normalization(window.cut(pixels)), 0.0)
+        return np.fliplr(image) if flip else image, grid_label(sample, pixels.shape[:2], window, flip)
+
+    outputs = {
+        "image": tf.TensorSpec((size, size, 3), tf.float32),
+        "label": tf.TensorSpec((size // cell, size // cell), tf.uint8),
+    }
+    count = len(dataset.samples) * settings.crops_per_image
+    return _batches(count, settings.batch_size, draw, outputs, seed, epoch, copies=settings.crops_per_image)
+
+
+def segmenter_batches(
+    dataset: Dataset,
+    label_folder,
+    settings: config.Segmenter,
+    normalization: Normalization,
+    *,
+    filter: Image.Resampling,
+    seed: int,
+    epoch: int,
+) -> tf.data.Dataset:
+    """Batches of photos with their label maps.
+
+    Random scale relative to the photo's own size, random crop, flip, colour jitter of the visible part,
+    normalisation. Outside a small photo the image has the mean colour and the label 255.
+
+    Args:
+        label_folder: holds <id>.png of the photo's size, see `tfwsss.artifacts`.
+
+    Returns:
+        {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop, crop]: 0, k+1, 255 ignore}.
+
+    Raises:
+        DataError: no photos, or a photo has no label file.
+    """
+    _require_labels(dataset, label_folder, ".png")
+
+    def draw(index: int, rng: random.Random):
+        sample = dataset.samples[index]
+        pixels = dataset.read(sample)
+        label = _read_label(label_folder, sample.id, pixels.shape[:2])
+        scaled = augment.random_scale(Image.fromarray(pixels), settings.scale_range, rng, filter)
+        label = augment.resize_label(label, scaled.size)
+        window = augment.CropWindow.random(*label.shape, settings.crop, rng)
+        flip = augment.draw_flip(rng)
+        part = window.cut(np.asarray(scaled))
+        if settings.color_jitter:
+            part = np.asarray(augment.color_jitter(Image.fromarray(part), rng))
+        image = window.place(normalization(part), 0.0)
+        label = window.crop(label, artifacts.IGNORE)
+        return (np.fliplr(image), np.fliplr(label)) if flip else (image, label)
+
+    outputs = {
+        "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
+        "label": tf.TensorSpec((settings.crop, settings.crop), tf.uint8),
+    }
+    return _batches(len(dataset.samples), settings.batch_size, draw, outputs, seed, epoch)
+
+
+# ---------------------------------------------------------------------------------------------------- labels
+
+
+def _require_labels(dataset: Dataset, folder, suffix: str) -> None:
+    missing = [s.id for s in dataset.samples if not artifacts.artifact_path(folder, s.id, suffix).is_file()]
+    if missing:
+        path = artifacts.artifact_path(folder, missing[0], suffix)
+        raise DataError(f"{len(missing)} of {len(dataset.samples)} photos have no label file, the first is {path}")
+
+
+def _read_label(folder, image_id: str, shape: tuple[int, int]) -> np.ndarray:
+    label = artifacts.load_label(folder, image_id)
+    _check_size(artifacts.artifact_path(folder, image_id, ".png"), label.shape, shape)
+    return label
+
+
+def _check_size(path, found: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if found != expected:
+        raise DataError(f"{path}: expected the photo's size {expected} (height, width), found {found}")
+
+
+# -------------------------------------------------------------------------------------------------- batching
+
+
+def _digest(*key: int) -> int:
+    # Python's hash() is salted per process for strings; a cryptographic digest is the same everywhere.
+    return int.from_bytes(hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=16).digest(), "big")
+
+
+def _permutation(count: int, seed: int, epoch: int, turn: int) -> np.ndarray:
+    # Sorting raw generator output: numpy guarantees this stream across versions, which it does not for shuffle().
+    keys = np.random.PCG64(_digest(seed, epoch, -1 - turn)).random_raw(count)
+    return np.argsort(keys, kind="stable")
+
+
+def _batches(
+    count: int,
+    batch_size: int,
+    draw: Callable[[int, random.Random], tuple[np.ndarray, ...]],
+    outputs: dict[str, tf.TensorSpec],
+    seed: int,
+    epoch: int,
+    copies: int = 1,
+) -> tf.data.Dataset:
+    if count == 0:
+        raise DataError("no photos to train on")
+    length = max(count // batch_size, 1) * batch_size
+    turns = -(-length // count)  # more than one permutation only when the photos do not fill one batch
+    order = np.concatenate([_permutation(count, seed, epoch, turn) for turn in range(turns)])[:length] // copies
+
+    def produce(position, index):
+        arrays = draw(int(index), random.Random(_digest(seed, epoch, int(position))))
+        return [np.ascontiguousarray(array) for array in arrays]
+
+    def load(position, index):
+        # Declared stateless, else tf.data would run it in sequence under deterministic ops; it is, by construction.
+        tensors = tf.numpy_function(
+            produce, [position, index], [spec.dtype for spec in outputs.values()], stateful=False
+        )
+        return {
+            name: tf.ensure_shape(tensor, spec.shape)
+            for (name, spec), tensor in zip(outputs.items(), tensors, strict=True)
+        }
+
+    positions = tf.data.Dataset.from_tensor_slices((np.arange(length), order))
+    samples = positions.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return samples.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
