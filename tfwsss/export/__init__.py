@@ -1,0 +1,8 @@
+"""Export of a trained segmenter: SavedModel for TensorFlow Serving, ONNX for everything else, and the parity check."""
+
+from tfwsss.export.inference import Inference
+from tfwsss.export.onnx import export_onnx
+from tfwsss.export.parity import check_parity
+from tfwsss.export.saved_model import export_saved_model
+
+__all__ = ["Inference", "check_parity", "export_onnx", "export_saved_model"]

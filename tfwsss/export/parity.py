@@ -1,0 +1,94 @@
+"""The parity contract: an exported segmenter gives the masks of the Keras model, or it does not count as exported.
+
+The check runs in a fresh process that builds the model anew from its weights file, so that nothing of the exporting
+process can help; the ONNX file runs in a second one in which TensorFlow cannot be imported. Both use the CPU.
+
+Rule, per image: let ``a`` be the Keras logits and ``e = tolerance * (max(a) - min(a))``, the numeric error that float32
+arithmetic in another order can cause. Where an artefact's label k differs from Keras' argmax, ``max_j a_j - a_k <= e``
+must hold; scores must agree to ``e``. With test-time variants ``a`` is the logarithm of the averaged scores.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import tfwsss
+from tfwsss.atomic import write_json
+from tfwsss.errors import ExportError
+from tfwsss.normalization import Normalization
+
+# Height and width, none a multiple of an output stride, of every remainder that matters.
+SIZES = ((33, 47), (47, 33), (35, 161), (49, 65), (57, 99), (63, 121), (65, 65), (77, 43), (91, 129), (97, 55), (129, 71), (161, 37))
+BATCHES = (1, 2, 3)
+TOLERANCE = 2e-4
+
+
+def check_parity(
+    weights,
+    *,
+    normalization: Normalization,
+    saved_model=None,
+    onnx=None,
+    scales=(1.0,),
+    flip: bool = False,
+    sizes=SIZES,
+    batches=BATCHES,
+    photos=(),
+    tolerance: float = TOLERANCE,
+    output=None,
+) -> dict:
+    """Compare exported artefacts with the Keras model of a weights file.
+
+    Args:
+        weights: file written by `tfwsss.weights.save_weights`.
+        normalization, scales, flip: what the artefacts were exported with.
+        saved_model: a version's folder, or None.
+        onnx: an fp32 file, or None.
+        sizes: (height, width) of generated photos; each is tried with every number in `batches`.
+        photos: paths of JPEG or PNG files, tried one by one, by `serve_bytes` too.
+        tolerance: relative numeric error (see the module's rule).
+        output: where to write the result as JSON; it is written only when the check passes.
+
+    Returns:
+        `artefacts`: per artefact its path, the number of images and pixels compared, of pixels that differ within the
+        error, and the largest score difference; and how the check was made.
+
+    Raises:
+        ExportError: an artefact breaks the rule (the message names artefact, image, pixel, labels, margin and bound), or
+            cannot be loaded or run.
+    """
+    if output is not None:
+        Path(output).unlink(missing_ok=True)  # an earlier result says nothing about these artefacts
+    with tempfile.TemporaryDirectory() as folder:
+        request = {
+            "weights": str(Path(weights).resolve()),
+            "normalization": asdict(normalization),
+            "saved_model": None if saved_model is None else str(Path(saved_model).resolve()),
+            "onnx": None if onnx is None else str(Path(onnx).resolve()),
+            "scales": list(scales),
+            "flip": bool(flip),
+            "sizes": [list(size) for size in sizes],
+            "batches": list(batches),
+            "photos": [str(Path(photo).resolve()) for photo in photos],
+            "tolerance": tolerance,
+            "folder": folder,
+        }
+        write_json(Path(folder) / "request.json", request)
+        package_root = str(Path(tfwsss.__file__).parent.parent)
+        paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        command = [sys.executable, "-m", "tfwsss.export.parity_keras", str(Path(folder) / "request.json")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        answer = Path(folder) / "answer.json"
+        if not answer.is_file():
+            raise ExportError(f"parity check stopped with exit code {done.returncode}: {done.stderr.strip()[-2000:]}")
+        result = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in result:
+        raise ExportError(result["error"])
+    if output is not None:
+        write_json(output, result)
+    return result

@@ -1,0 +1,196 @@
+"""The fresh process of the parity check: `python -m tfwsss.export.parity_keras REQUEST.json` (see `tfwsss.export.parity`)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfwsss.atomic import write_json
+from tfwsss.errors import ExportError, TfwsssError
+from tfwsss.normalization import Normalization
+
+SMALLEST_SCORE = 1e-12  # averaged scores below this are equal in the comparison: their logarithm is noise
+
+
+def smooth_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A photo-like random image, uint8 [height, width, 3]: blobs of several sizes and a little noise."""
+    total = rng.normal(0, 6, (height, width, 3))
+    for cells, strength in ((3, 60), (8, 35), (20, 15)):
+        grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        total += strength * (np.asarray(grid, np.float64) / 127.5 - 1)
+    return np.clip(127.5 + total, 0, 255).astype(np.uint8)
+
+
+class Reference:
+    """The Keras model's answer, in NumPy wherever an export has a graph of its own."""
+
+    def __init__(self, model, normalization: Normalization, scales, flip: bool):
+        self._run = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+        self._normalization = normalization
+        self._scales, self._flip = scales, flip
+
+    def _logits(self, images, size):
+        # Rounded to uint8 nowhere: scaled photos stay float, as in the exported graph.
+        logits = self._run(self._normalization(images)).numpy().astype(np.float64)
+        return logits if logits.shape[1:3] == tuple(size) else tf.image.resize(logits, size).numpy().astype(np.float64)
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [B, H, W, 3] -> (logits or log scores, scores), float64 [B, H, W, L] each."""
+        size = images.shape[1:3]
+        images = images.astype(np.float32)
+        if list(self._scales) == [1.0] and not self._flip:
+            logits = self._logits(images, size)
+            return logits, softmax(logits)
+        total, count = 0.0, 0
+        for mirrored in (False, True) if self._flip else (False,):
+            for scale in self._scales:
+                # In float32 like the graph, so that halves are rounded alike.
+                scaled = [max(1, int(np.round(np.float32(side) * np.float32(scale)))) for side in size]
+                source = images[:, :, ::-1] if mirrored else images
+                source = source if scale == 1.0 else tf.image.resize(source, scaled).numpy()
+                scores = softmax(self._logits(source, scaled))
+                scores = scores if scale == 1.0 else tf.image.resize(scores, size).numpy().astype(np.float64)
+                total = total + (scores[:, :, ::-1] if mirrored else scores)
+                count += 1
+        scores = total / count
+        return np.log(np.maximum(scores, SMALLEST_SCORE)), scores
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+class Comparison:
+    """Collects what one artefact did on all images; raises ExportError at the first break of the rule."""
+
+    def __init__(self, artefact: str, tolerance: float):
+        self._artefact, self._tolerance = artefact, tolerance
+        self._result = {"path": artefact, "images": 0, "pixels": 0, "different_pixels": 0, "largest_margin_of_difference": 0.0, "largest_score_difference": 0.0}
+
+    def masks(self, name: str, logits: np.ndarray, mask: np.ndarray) -> None:
+        """`mask` uint8 [B, H, W] against the reference's logits [B, H, W, L] of the batch called `name`."""
+        if mask.dtype != np.uint8 or mask.shape != logits.shape[:3]:
+            raise ExportError(f"{self._artefact}: {name}: found mask {mask.dtype} {mask.shape}, expected uint8 {logits.shape[:3]}")
+        for index, (values, labels) in enumerate(zip(logits, mask, strict=True)):
+            bound = self._tolerance * (values.max() - values.min())
+            expected = values.argmax(-1)
+            different = np.argwhere(labels != expected)
+            self._result["images"] += 1
+            self._result["pixels"] += labels.size
+            self._result["different_pixels"] += len(different)
+            for y, x in different:
+                label = int(labels[y, x])
+                margin = values[y, x].max() - values[y, x, label] if label < values.shape[-1] else np.inf
+                if not margin <= bound:
+                    raise ExportError(
+                        f"{self._artefact}: {name}, image {index}, pixel (y={y}, x={x}): label {label}, Keras gives {expected[y, x]} "
+                        f"with a margin of {margin:.3g}, numeric error bound {bound:.3g}; {len(different)} of {labels.size} pixels differ"
+                    )
+                self._result["largest_margin_of_difference"] = max(self._result["largest_margin_of_difference"], float(margin))
+
+    def scores(self, name: str, logits: np.ndarray, expected: np.ndarray, found: np.ndarray) -> None:
+        """`found` float32 [B, H, W, L] against the reference's scores."""
+        if found.dtype != np.float32 or found.shape != expected.shape:
+            raise ExportError(f"{self._artefact}: {name}: found scores {found.dtype} {found.shape}, expected float32 {expected.shape}")
+        for index, values in enumerate(logits):
+            bound = self._tolerance * (values.max() - values.min())
+            difference = np.abs(found[index] - expected[index])
+            place = np.unravel_index(difference.argmax(), difference.shape)
+            if not difference[place] <= bound:
+                raise ExportError(
+                    f"{self._artefact}: {name}, image {index}, pixel (y={place[0]}, x={place[1]}): score of label {place[2]} is {found[index][place]:.6g}, "
+                    f"Keras gives {expected[index][place]:.6g}, numeric error bound {bound:.3g}"
+                )
+            self._result["largest_score_difference"] = max(self._result["largest_score_difference"], float(difference[place]))
+
+    def result(self) -> dict:
+        return self._result
+
+
+def _batches(request: dict):
+    """(name, images uint8 [B, H, W, 3], the encoded file or None) of everything that is compared."""
+    rng = np.random.default_rng(0)
+    for height, width in request["sizes"]:
+        for batch in request["batches"]:
+            yield f"generated {height}x{width} batch {batch}", np.stack([smooth_image(rng, height, width) for _ in range(batch)]), None
+    if request["photos"]:
+        from tfwsss.data.image import read_image
+
+        for photo in map(Path, request["photos"]):
+            yield photo.name, read_image(photo)[np.newaxis], photo.read_bytes()
+
+
+def _run_onnx(path: str, folder: Path) -> None:
+    script = Path(__file__).with_name("parity_onnx.py")
+    done = subprocess.run([sys.executable, "-P", str(script), path, str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        raise ExportError(f"{path}: does not run without TensorFlow: {done.stderr.strip()[-2000:]}")
+
+
+def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, logits, scores) -> None:
+    comparison.masks(name, logits, loaded.signatures["serving_default"](images=tf.constant(images))["mask"].numpy())
+    comparison.scores(name, logits, scores, loaded.signatures["scores"](images=tf.constant(images))["scores"].numpy())
+    files = [encoded] if encoded is not None else [tf.io.encode_png(image).numpy() for image in images]
+    answers = loaded.signatures["serve_bytes"](image_bytes=tf.constant(files))["mask_png_bytes"].numpy()
+    comparison.masks(f"{name} (serve_bytes)", logits, np.stack([tf.io.decode_png(answer, channels=1).numpy()[:, :, 0] for answer in answers]))
+
+
+def check(request: dict) -> dict:
+    """Carry out a request of `tfwsss.export.check_parity` in this process.
+
+    Raises:
+        ExportError: see there.
+    """
+    from tfwsss.weights import load_model
+
+    folder = Path(request["folder"])
+    normalization = Normalization(**{key: tuple(value) if isinstance(value, list) else value for key, value in request["normalization"].items()})
+    reference = Reference(load_model(request["weights"]), normalization, request["scales"], request["flip"])
+    saved_model = Comparison(request["saved_model"], request["tolerance"]) if request["saved_model"] else None
+    onnx = Comparison(request["onnx"], request["tolerance"]) if request["onnx"] else None
+    loaded = tf.saved_model.load(request["saved_model"]) if saved_model else None
+    names = []
+    for number, (name, images, encoded) in enumerate(_batches(request)):
+        logits, scores = reference(images)
+        if saved_model:
+            _check_saved_model(loaded, saved_model, name, images, encoded, logits, scores)
+        if onnx:
+            np.savez(folder / f"case_{number:04}.npz", images=images, logits=logits, scores=scores)
+        names.append(name)
+    if onnx:
+        _run_onnx(request["onnx"], folder)
+    for number, name in enumerate(names if onnx else []):
+        with np.load(folder / f"case_{number:04}.npz", allow_pickle=False) as case, np.load(folder / f"onnx_{number:04}.npz", allow_pickle=False) as found:
+            if "mask" in found:
+                onnx.masks(name, case["logits"], found["mask"])
+            if "scores" in found:
+                onnx.scores(name, case["logits"], case["scores"], found["scores"])
+    return {
+        "artefacts": {kind: comparison.result() for kind, comparison in (("saved_model", saved_model), ("onnx", onnx)) if comparison},
+        "tolerance": request["tolerance"],
+        "sizes": request["sizes"],
+        "batches": request["batches"],
+        "photos": len(request["photos"]),
+        "test_time": {"scales": request["scales"], "flip": request["flip"]},
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+
+
+def main(request_path: str) -> None:
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
+    try:
+        answer = check(request)
+    except TfwsssError as error:
+        answer = {"error": str(error)}
+    write_json(Path(request["folder"]) / "answer.json", answer)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,78 @@
+"""Smaller numbers in an ONNX segmenter: half precision, and 8-bit integers calibrated on photos."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from tfwsss.errors import ExportError
+
+# Interpolation coordinates and the comparison of nearly equal scores lose the most from short mantissas.
+_FLOAT32_OPERATIONS = ["Resize", "ArgMax", "Softmax", "ReduceMean", "GlobalAveragePool"]
+_INT8_OPERATIONS = ["Conv", "MatMul", "Gemm", "Add", "Relu", "Clip", "MaxPool", "Concat"]
+_CALIBRATION = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile}
+
+
+def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model computing in float16; inputs and outputs keep their types."""
+    half = convert_float_to_float16(model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATIONS])
+    OnnxModel.graph_topological_sort(half.graph)  # the casts it inserts are appended, the standard wants them in order
+    return half
+
+
+class _Photos(CalibrationDataReader):
+    def __init__(self, images):
+        self._images = iter(images)
+
+    def get_next(self):
+        image = next(self._images, None)
+        return None if image is None else {"images": image[np.newaxis]}
+
+
+def _fold(model: onnx.ModelProto, folder: Path) -> Path:
+    """Let ONNX Runtime fold constants and batch normalisation first: what is folded needs no activation range."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folder / "folded.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return folder / "folded.onnx"
+
+
+def to_int8(model: onnx.ModelProto, images, calibration: str) -> onnx.ModelProto:
+    """Static quantisation in QDQ form: activations per tensor, weights per output channel.
+
+    Args:
+        images: uint8 [H, W, 3] photos, of any sizes.
+        calibration: "minmax", "entropy" or "percentile".
+
+    Raises:
+        ExportError: unknown `calibration`, or an image of another type or shape.
+    """
+    if calibration not in _CALIBRATION:
+        raise ExportError(f"calibration: found {calibration!r}, expected one of {', '.join(_CALIBRATION)}")
+    images = [np.asarray(image) for image in images]
+    for index, image in enumerate(images):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ExportError(f"calibration_images[{index}]: found {image.dtype} {image.shape}, expected uint8 [H, W, 3]")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folded = _fold(model, folder)
+        convolutions = [node.name for node in onnx.load(folded).graph.node if node.op_type == "Conv"]
+        quantize_static(
+            folded,
+            folder / "int8.onnx",
+            _Photos(images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_INT8_OPERATIONS,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=convolutions[-1:],  # the class scores: neighbouring labels are told apart by small differences
+            calibrate_method=_CALIBRATION[calibration],
+        )
+        return onnx.load(folder / "int8.onnx")

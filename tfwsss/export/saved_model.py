@@ -1,0 +1,96 @@
+"""A segmenter as a SavedModel that TensorFlow Serving loads: TensorFlow operations only, no Keras, no Python."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfwsss.atomic import atomic_path
+from tfwsss.errors import ExportError
+from tfwsss.export.decode import decode_image
+from tfwsss.export.inference import Inference
+from tfwsss.export.metadata import describe
+from tfwsss.normalization import Normalization
+
+IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+
+def _signatures(inference: Inference, max_megapixels: float) -> dict:
+    @tf.function(input_signature=[IMAGES])
+    def serving_default(images):
+        return {"mask": inference.mask(images)}
+
+    @tf.function(input_signature=[IMAGES])
+    def scores(images):
+        return {"scores": inference.scores(images)}
+
+    @tf.function(input_signature=[IMAGE_BYTES])
+    def serve_bytes(image_bytes):
+        def segment(data):
+            mask = inference.mask(decode_image(data, max_megapixels)[tf.newaxis])
+            return tf.io.encode_png(mask[0, :, :, tf.newaxis])
+
+        # One at a time: photos are of any size, and the memory of a request must not grow with its length.
+        return {"mask_png_bytes": tf.map_fn(segment, image_bytes, fn_output_signature=tf.string, parallel_iterations=1)}
+
+    return {"serving_default": serving_default, "scores": scores, "serve_bytes": serve_bytes}
+
+
+def export_saved_model(
+    model,
+    path,
+    *,
+    class_names,
+    normalization: Normalization,
+    version: int = 1,
+    scales=(1.0,),
+    flip: bool = False,
+    max_megapixels: float = 50.0,
+    metadata: dict | None = None,
+) -> Path:
+    """Write `path`/<version>/, a SavedModel with three signatures.
+
+    * `serving_default`: `images` uint8 [B, H, W, 3] RGB -> `mask` uint8 [B, H, W] (0 background, k+1 class k).
+    * `scores`: `images` -> `scores` float32 [B, H, W, num_classes + 1], softmax over the last axis.
+    * `serve_bytes`: `image_bytes` string [B], JPEG or PNG files, each of its own size -> `mask_png_bytes` string [B],
+      one grey 8-bit PNG per file whose grey levels are the labels. Photos are turned upright by their EXIF orientation
+      first, so the mask has the size of the upright photo. A file that is neither JPEG nor PNG, is damaged, or whose
+      header announces more than `max_megapixels` fails the whole request with INVALID_ARGUMENT before it is decoded.
+
+    `assets/metadata.json` holds what `tfwsss.export.metadata.describe` lists. Batch, height and width are free.
+
+    Args:
+        model: segmenter, keras.Model (normalised float32 [B, H, W, 3] -> logits [B, h, w, num_classes + 1]).
+        path: folder of all versions of this model, the `base_path` of TensorFlow Serving.
+        class_names: num_classes names, without background.
+        normalization: what the segmenter was trained with; it becomes part of the graph.
+        version: positive; an existing folder of that version is replaced.
+        scales, flip: test-time variants whose scores are averaged (see `Inference`).
+        metadata: more JSON entries for metadata.json.
+
+    Returns:
+        The version's folder. It appears complete or not at all.
+
+    Raises:
+        ExportError: an argument does not fit the model.
+    """
+    if not isinstance(version, int) or version < 1:
+        raise ExportError(f"version: found {version!r}, expected a positive integer")
+    if max_megapixels <= 0:
+        raise ExportError(f"max_megapixels: found {max_megapixels!r}, expected a positive number")
+    inference = Inference(model, normalization, scales=scales, flip=flip)
+    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes"}
+    text = json.dumps(describe(inference, class_names, facts), indent=2, ensure_ascii=False)
+    signatures = _signatures(inference, max_megapixels)
+    # Tracking the variables alone, not the Keras model, keeps Keras' own functions and configuration out of the file.
+    module = tf.Module()
+    module.weights = list({id(v): v for f in signatures.values() for v in f.get_concrete_function().graph.variables}.values())
+    target = Path(path) / str(version)
+    with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
+        asset = Path(folder) / "metadata.json"
+        asset.write_text(text + "\n", encoding="utf-8")
+        module.metadata = tf.saved_model.Asset(str(asset))
+        tf.saved_model.save(module, str(temporary), signatures=signatures)
+    return target
