@@ -112,21 +112,17 @@ def affinity_labels(label_map, radius: int = 5) -> AffinityLabels:
     if len(label_map.shape) != 3:
         raise ValueError(f"label_map: expected shape [B, h, w], found {list(label_map.shape)}")
     if tf.is_tensor(label_map):
-        label, stack = tf.cast(label_map, tf.int32), tf.stack
-        as_float = lambda mask: tf.cast(mask, tf.float32)  # noqa: E731
+        label, stack, cast = tf.cast(label_map, tf.int32), tf.stack, tf.cast
     else:
-        label, stack = np.asarray(label_map).astype(np.int32), np.stack
-        as_float = lambda mask: mask.astype(np.float32)  # noqa: E731
+        label, stack, cast = np.asarray(label_map).astype(np.int32), np.stack, np.ndarray.astype
     source, targets = _sources_and_targets(label, radius)
-    target = stack(targets, axis=1)
-    source = source[:, None]
+    source, target = source[:, None], stack(targets, axis=1)
     labelled = (source != IGNORE) & (target != IGNORE)
-    # `target == source` on tensors compares elementwise only because TF2 behaviour is on, as everywhere here.
     equal = source == target
     return AffinityLabels(
-        bg_pos=as_float(labelled & equal & (source == 0)),
-        fg_pos=as_float(labelled & equal & (source != 0)),
-        neg=as_float(labelled & ~equal),
+        bg_pos=cast(labelled & equal & (source == 0), np.float32),
+        fg_pos=cast(labelled & equal & (source != 0), np.float32),
+        neg=cast(labelled & ~equal, np.float32),
     )
 
 

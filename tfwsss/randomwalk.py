@@ -7,6 +7,9 @@ dense      the paper's: the N x N transition matrix, raised to the power by squa
 sparse     `steps` products with the sparse W; the result of "dense" up to rounding.
 chebyshev  x**steps on [-1, 1], where the spectrum of D^-1 W lies, is a Chebyshev series whose coefficients fall like
            exp(-k^2 / (2 steps)): only about sqrt(2 steps log(1/tolerance)) sparse products are needed.
+
+The sparse methods compute in float64: their time goes into memory access, so it costs a few percent, and in float32 the
+rounding errors of the recurrence (3e-5) would exceed the default tolerance. "dense" is float32 like the reference.
 """
 
 import math
@@ -88,7 +91,7 @@ def chebyshev_coefficients(steps: int, tolerance: float) -> np.ndarray:
     return coefficients
 
 
-def chebyshev_degree_tolerance(tolerance: float, nodes: int, radius: int) -> float:
+def polynomial_tolerance(tolerance: float, nodes: int, radius: int) -> float:
     """The polynomial error that keeps the walk's error below `tolerance` times the largest score, at every cell.
 
     A polynomial error e is an error of e in the norm weighted with the row sums d of W. At cell i this is at most
@@ -98,11 +101,11 @@ def chebyshev_degree_tolerance(tolerance: float, nodes: int, radius: int) -> flo
 
 
 def _weights(affinity, graph: _Graph, beta: float, check: bool) -> tf.Tensor:
-    """[E + 1] pair weights ``affinity**beta`` and the diagonal's 1."""
+    """[M] entries of W: ``affinity**beta`` of the pairs on the grid, 1 on the diagonal."""
     used = tf.gather(tf.reshape(affinity, [-1]), graph.on_grid)
     if check:
         _check_affinity(used.numpy())
-    return tf.concat([tf.pow(used, beta), tf.ones([1], used.dtype)], axis=0)
+    return tf.gather(tf.concat([tf.pow(used, beta), tf.ones([1], used.dtype)], axis=0), graph.pair)
 
 
 def _check_affinity(values: np.ndarray) -> None:
@@ -114,13 +117,9 @@ def _check_affinity(values: np.ndarray) -> None:
         raise DataError(f"affinity: expected 0..1, found {values.min():g}..{values.max():g}")
 
 
-def _matrix(graph: _Graph, values) -> tf.SparseTensor:
-    return tf.SparseTensor(graph.indices, values, [graph.nodes, graph.nodes])
-
-
 def transition_matrix(weights, graph: _Graph) -> tf.Tensor:
     """[N, N] W divided by its column sums, as the reference builds it; a row vector is multiplied from the left."""
-    dense = tf.scatter_nd(graph.indices, tf.gather(weights, graph.pair), [graph.nodes, graph.nodes])
+    dense = tf.scatter_nd(graph.indices, weights, [graph.nodes, graph.nodes])
     return dense / tf.reduce_sum(dense, axis=0, keepdims=True)
 
 
@@ -156,13 +155,38 @@ def _walk_chebyshev(indices, values, nodes, scores, coefficients):
     root = tf.sqrt(_multiply(matrix, tf.ones_like(scores[:, :1])))
     scale = tf.reshape(1.0 / root, [-1])
     matrix = matrix.with_values(values * tf.gather(scale, indices[:, 0]) * tf.gather(scale, indices[:, 1]))
-    before = scores * root
-    now = _multiply(matrix, before)
-    total = coefficients[0] * before + coefficients[1] * now
-    for degree in tf.range(2, tf.size(coefficients)):
+    now = scores * root
+    before = _multiply(matrix, now)  # T_-1 = T_1, so the recurrence needs no special first step
+    total = coefficients[0] * now
+    for degree in tf.range(1, tf.size(coefficients)):
         now, before = 2.0 * _multiply(matrix, now) - before, now
         total += coefficients[degree] * now
     return total / root
+
+
+def pool_scores(scores, stride: int = 8) -> np.ndarray:
+    """Class scores of a photo on the affinity grid: block means, as the reference pools them before the walk.
+
+    Args:
+        scores: [K+1, H, W], background first; outside of the photo every score is 0.
+        stride: pixels per grid cell.
+
+    Returns:
+        float32 [ceil(H/stride), ceil(W/stride), K+1].
+    """
+    scores = np.asarray(scores, np.float32)
+    channels, height, width = scores.shape
+    padded = np.pad(scores, ((0, 0), (0, -height % stride), (0, -width % stride)))
+    blocks = padded.reshape(channels, padded.shape[1] // stride, stride, padded.shape[2] // stride, stride)
+    return np.ascontiguousarray(blocks.mean(axis=(2, 4)).transpose(1, 2, 0))
+
+
+def upsample_scores(scores, height: int, width: int, stride: int = 8) -> np.ndarray:
+    """Walked scores [h, w, K+1] back at the photo's size: bilinear (half-pixel centres), then cropped; float32 [H, W, K+1]."""
+    rows, columns = scores.shape[0] * stride, scores.shape[1] * stride
+    if not (rows - stride < height <= rows and columns - stride < width <= columns):
+        raise ValueError(f"a grid of {scores.shape[0]} x {scores.shape[1]} is not that of a {height} x {width} photo")
+    return tf.image.resize(scores, (rows, columns), "bilinear").numpy()[:height, :width]
 
 
 def random_walk(
@@ -188,8 +212,8 @@ def random_walk(
         steps: length of the walk, >= 0.
         border: which pairs there are.
         method: "dense", "sparse" or "chebyshev"; see the module.
-        tolerance: "chebyshev" only: bound of the truncation error at every cell, relative to the largest absolute
-            score. Below about 1e-6 float32 rounding dominates.
+        tolerance: "chebyshev" only: bound of the error at every cell, relative to the largest absolute score (plus the
+            rounding of the float32 result).
 
     Returns:
         float32 [B, h, w, C]. Every output value is a weighted mean of the channel's input values.
@@ -225,23 +249,20 @@ def random_walk(
     if eager and not np.isfinite(cam.numpy()).all():
         raise DataError("cam: expected finite scores, found NaN or infinity")
 
+    precision = tf.float32 if method == "dense" else tf.float64
+
     def walk_image(image_affinity, image_cam):
-        weights = _weights(image_affinity, graph, beta, check=eager)
-        scores = tf.reshape(image_cam, [graph.nodes, -1])
-        if steps == 0:
-            return image_cam
+        weights = _weights(tf.cast(image_affinity, precision), graph, beta, check=eager)
+        scores = tf.cast(tf.reshape(image_cam, [graph.nodes, -1]), precision)
+        nodes = tf.constant(graph.nodes, tf.int64)
         if method == "dense":
             result = _walk_dense(graph, weights, scores, int(steps))
+        elif method == "sparse":
+            result = _walk_sparse(graph.indices, weights, nodes, scores, tf.constant(int(steps)))
         else:
-            structure = (graph.indices, tf.gather(weights, graph.pair), tf.constant(graph.nodes, tf.int64), scores)
-            if method == "sparse":
-                result = _walk_sparse(*structure, tf.constant(int(steps)))
-            else:
-                polynomial_error = chebyshev_degree_tolerance(tolerance, graph.nodes, radius)
-                coefficients = chebyshev_coefficients(int(steps), polynomial_error)
-                coefficients = np.pad(coefficients, (0, max(2 - len(coefficients), 0)))
-                result = _walk_chebyshev(*structure, tf.constant(coefficients, tf.float32))
-        return tf.reshape(result, tf.shape(image_cam))
+            coefficients = chebyshev_coefficients(int(steps), polynomial_tolerance(tolerance, graph.nodes, radius))
+            result = _walk_chebyshev(graph.indices, weights, nodes, scores, coefficients)
+        return tf.cast(tf.reshape(result, tf.shape(image_cam)), tf.float32)
 
     if affinity.shape[0] is None or cam.shape[0] is None:
         return tf.map_fn(lambda pair: walk_image(*pair), (affinity, cam), fn_output_signature=cam.dtype)
