@@ -36,7 +36,8 @@ def dense_crf(
         gaussian_sxy, gaussian_compat: width in pixels and weight of the smoothness kernel.
         bilateral_sxy, bilateral_srgb, bilateral_compat: widths in pixels and grey levels, and weight, of the
             appearance kernel.
-        normalize: divide the scores by their sum over K first.
+        normalize: divide the scores by their sum over K first. The unary's softmax cancels a factor per pixel, so this
+            changes the result only where a score is clipped.
 
     Returns:
         [H, W, K] float32 marginals, sum 1 over K.

@@ -1,0 +1,163 @@
+"""Dense CRF against the reference's arrays and an exact O(N^2) mean field."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfwsss.background import combine_crf
+from tfwsss.config import Crf
+from tfwsss.crf import crf_scores, dense_crf
+from tfwsss.errors import DataError
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def exact_mean_field(image, scores, settings: Crf):
+    """Float64 mean field with explicit N x N kernels, symmetrically normalised, the pixel itself included."""
+    height, width, count = scores.shape
+    rows, columns = np.divmod(np.arange(height * width), width)
+    place = np.stack([rows, columns], axis=1).astype(np.float64)
+    colour = image.reshape(-1, 3).astype(np.float64)
+
+    def kernel(*features):
+        distance = sum(((f[:, None] - f[None]) ** 2).sum(axis=-1) for f in features)
+        matrix = np.exp(-0.5 * distance)
+        root = np.sqrt(matrix.sum(axis=1))
+        return matrix / root[:, None] / root[None]
+
+    message = settings.gaussian_compat * kernel(place / settings.gaussian_sxy)
+    message += settings.bilateral_compat * kernel(place / settings.bilateral_sxy, colour / settings.bilateral_srgb)
+    log_unary = np.log(np.clip(scores.reshape(-1, count).astype(np.float64), 1e-5, 1.0))
+
+    def softmax(energy):
+        weight = np.exp(energy - energy.max(axis=1, keepdims=True))
+        return weight / weight.sum(axis=1, keepdims=True)
+
+    marginal = softmax(log_unary)
+    for _ in range(settings.iterations):
+        marginal = softmax(log_unary + message @ marginal)
+    return marginal.reshape(height, width, count)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(GOLDEN / "dense_crf.npz")
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("iterations", [1, 2, 10])
+def test_marginals_are_the_references(golden, iterations):
+    found = dense_crf(golden["image"], golden["probs"].transpose(1, 2, 0), iterations=iterations)
+    expected = golden[f"Q_t{iterations}"].transpose(1, 2, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_array_equal(found.argmax(axis=2), expected.argmax(axis=2))
+    assert found.dtype == np.float32 and found.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.golden
+def test_every_kernel_parameter_reaches_the_library(golden):
+    image, scores = golden["image"], golden["probs"].transpose(1, 2, 0)
+    halved = dense_crf(image, scores, gaussian_sxy=3 / 2, bilateral_sxy=80 / 2)  # the reference's scale_factor = 2
+    np.testing.assert_allclose(halved.transpose(2, 0, 1), golden["Q_t10_scale2"], atol=1e-5)
+    base = dense_crf(image, scores)
+    for change in ({"gaussian_compat": 1}, {"bilateral_compat": 2}, {"bilateral_srgb": 40}):
+        assert np.abs(dense_crf(image, scores, **change) - base).max() > 1e-3, change
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("alpha", [4, 32])
+def test_unnormalised_cam_scores_are_the_references(golden, alpha):
+    found = crf_scores([3, 7], golden["cam"], alpha, golden["image"], Crf())
+    np.testing.assert_allclose(found, golden[f"Q_a{alpha}"], atol=1e-5)
+
+
+@pytest.mark.golden
+def test_cams_of_a_photo_give_the_references_scores_and_labels():
+    golden = np.load(GOLDEN / "multiscale_cam.npz")
+    low, high = (crf_scores(golden["keys"], golden["norm_cam"], a, golden["image"], Crf()) for a in (4, 32))
+    np.testing.assert_allclose(low, golden["la_crf"], atol=1e-5)
+    np.testing.assert_allclose(high, golden["ha_crf"], atol=1e-5)
+    label = combine_crf(low, high, golden["keys"])
+    assert set(np.unique(label)) <= {0, 1, 15, 255}
+
+
+def test_argmax_agrees_with_an_exact_mean_field():
+    rng = np.random.default_rng(0)
+    height, width = 30, 40
+    y, x = np.mgrid[:height, :width]
+    inside = (y - 15) ** 2 + (x - 18) ** 2 < 90
+    image = np.where(inside[..., None], (200, 60, 50), (70, 120, 90)) + rng.integers(-15, 16, (height, width, 3))
+    image = image.clip(0, 255).astype(np.uint8)
+    scores = np.stack([1 - 0.7 * inside, 0.7 * inside, np.full(inside.shape, 0.1)], axis=-1)
+    scores = np.clip(scores + 0.25 * rng.standard_normal(scores.shape), 0, 1).astype(np.float32)
+    settings = Crf(bilateral_compat=4)
+    found = dense_crf(image, scores, **settings.model_dump()).argmax(axis=2)
+    expected = exact_mean_field(image, scores, settings).argmax(axis=2)
+    assert (found == expected).mean() >= 0.98
+    assert (found == scores.argmax(axis=2)).mean() < 0.97  # the CRF did change the picture
+
+
+def test_normalising_divides_by_the_sum(golden):
+    # A factor per pixel cancels in the softmax, so only scores near the clip can tell: raw 1e-2 : 1e-5 after clipping,
+    # normalised 1 : 1e-4.
+    image = golden["image"]
+    scores = np.empty((*image.shape[:2], 2), np.float32)
+    scores[...] = 1e-2, 1e-6
+    scores[:, :24] = 1e-6, 1e-2
+    scores[10:14, 30:34] = 1e-6, 1e-2
+    weak = {"gaussian_compat": 0.1, "bilateral_compat": 0.1, "iterations": 1}
+    normalised = dense_crf(image, scores, normalize=True, **weak)
+    expected = dense_crf(image, scores / scores.sum(axis=2, keepdims=True), **weak)
+    np.testing.assert_allclose(normalised, expected, atol=1e-7)
+    assert np.abs(normalised - dense_crf(image, scores, **weak)).max() > 1e-4
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 2)])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_tiny_images_and_any_number_of_labels(shape, count):
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+    found = dense_crf(image, rng.random((*shape, count)))
+    assert found.shape == (*shape, count)
+    np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-5)
+
+
+def test_views_of_images_are_accepted(golden):
+    image, scores = golden["image"], golden["probs"].transpose(1, 2, 0)
+    mirrored = dense_crf(image[:, ::-1], scores[:, ::-1])
+    np.testing.assert_array_equal(mirrored, dense_crf(image[:, ::-1].copy(), scores[:, ::-1].copy()))
+
+
+def test_a_photo_without_classes_is_certain_background():
+    image = np.zeros((4, 6, 3), np.uint8)
+    scores = crf_scores([], np.zeros((0, 4, 6), np.float32), 4, image, Crf())
+    np.testing.assert_array_equal(scores, np.ones((1, 4, 6)))
+    np.testing.assert_array_equal(combine_crf(scores, scores, []), np.zeros((4, 6)))
+
+
+@pytest.mark.parametrize(
+    ("image", "scores", "message"),
+    [
+        (np.zeros((4, 5), np.uint8), np.zeros((4, 5, 2)), "image"),
+        (np.zeros((4, 5, 3), np.float32), np.zeros((4, 5, 2)), "image.*float32"),
+        (np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4, 2)), r"scores: expected \[4, 5, K >= 1\]"),
+        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 0)), "scores"),
+        (np.zeros((4, 5, 3), np.uint8), np.full((4, 5, 2), np.nan), "NaN"),
+    ],
+)
+def test_wrong_arrays_are_refused(image, scores, message):
+    with pytest.raises(DataError, match=message):
+        dense_crf(image, scores)
+
+
+def test_maps_of_another_size_are_refused():
+    with pytest.raises(DataError, match="cam"):
+        crf_scores([1], np.zeros((1, 4, 4)), 4, np.zeros((8, 8, 3), np.uint8), Crf())
+
+
+def test_importing_the_crf_loads_no_tensorflow():
+    code = "import sys, tfwsss.crf, tfwsss.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
