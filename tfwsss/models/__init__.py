@@ -7,6 +7,7 @@ from tfwsss.models import keras_applications, resnet38, vgg16  # noqa: F401 - th
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
 from tfwsss.models.classifier import build_classifier, class_maps
+from tfwsss.models.dilation import native_dilation
 from tfwsss.models.segmenter import build_segmenter
 from tfwsss.models.spec import build, head_layers, model_spec
 from tfwsss.normalization import Normalization
@@ -21,6 +22,7 @@ __all__ = [
     "class_maps",
     "head_layers",
     "model_spec",
+    "native_dilation",
     "normalization",
 ]
 

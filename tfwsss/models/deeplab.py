@@ -8,7 +8,7 @@ all, and a trained one would contradict the mode, which is chosen where batches 
 import keras
 
 from tfwsss.models.backbones import Options, Trunk
-from tfwsss.models.layers import Resize, batch_norm, conv2d, group_norm, relu, round_channels
+from tfwsss.models.layers import Resize, batch_norm, conv2d, depthwise_conv2d, group_norm, relu, round_channels
 
 CHANNELS = 256
 LOW_LEVEL_CHANNELS = 48
@@ -23,14 +23,7 @@ def _normalised(x, name: str, options: Options):
 
 
 def _separable(x, channels: int, name: str, options: Options, dilation: int = 1):
-    x = keras.layers.DepthwiseConv2D(
-        3,
-        dilation_rate=dilation,
-        padding="same",
-        use_bias=False,
-        depthwise_initializer="he_normal",
-        name=f"{name}_depthwise",
-    )(x)
+    x = depthwise_conv2d(x, dilation, name=f"{name}_depthwise")
     x = conv2d(x, channels, 1, name=f"{name}_pointwise")
     return _normalised(x, name, options)
 

@@ -20,6 +20,7 @@ import math
 import keras
 
 from tfwsss.models.backbones import Options, Trunk, register
+from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
 from tfwsss.models.layers import BATCH_NORM_MOMENTUM, round_channels
 from tfwsss.normalization import CAFFE_KERAS, SYMMETRIC
 
@@ -52,6 +53,8 @@ def _configured(layer, options: Options, *, width: float, pad_same: bool):
         if max(config["kernel_size"]) > 1:
             dilation = max(1, _stride(layer.input) // options.output_stride)
             config["dilation_rate"] = (dilation, dilation)
+            if dilation > 1:
+                kind = DilatedDepthwiseConv2D if isinstance(layer, keras.layers.DepthwiseConv2D) else DilatedConv2D
     return kind.from_config(config)
 
 

@@ -8,6 +8,8 @@ shifts every map by half a cell. Hence the explicit padding here. The output siz
 import keras
 import tensorflow as tf
 
+from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
+
 BATCH_NORM_EPSILON = 1e-5
 # Keras' 0.99 needs several hundred steps before the running statistics mean anything; short trainings from scratch
 # would be evaluated with the initial ones.
@@ -37,7 +39,8 @@ def conv2d(
         padding = "valid"
         if kernel > 1:
             x = keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-    return keras.layers.Conv2D(
+    kind = DilatedConv2D if dilation > 1 else keras.layers.Conv2D
+    return kind(
         filters,
         kernel,
         strides=stride,
@@ -46,6 +49,14 @@ def conv2d(
         use_bias=use_bias,
         kernel_initializer=initializer,
         name=name,
+    )(x)
+
+
+def depthwise_conv2d(x, dilation: int, *, name: str):
+    """3x3 depthwise convolution of stride 1, [B, h, w, c] -> the same shape."""
+    kind = DilatedDepthwiseConv2D if dilation > 1 else keras.layers.DepthwiseConv2D
+    return kind(
+        3, dilation_rate=dilation, padding="same", use_bias=False, depthwise_initializer="he_normal", name=name
     )(x)
 
 
