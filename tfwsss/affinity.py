@@ -79,19 +79,15 @@ def check_grid(height, width, radius: int) -> None:
         )
 
 
-def _sources_and_targets(grid, radius: int):
-    """(source window, list of one target window per offset) of a [B, h, w, ...] numpy array or tensor."""
+def _inner_window(grid, radius: int):
+    """window(dy, dx): the cells at that offset from the inner sources of a [B, h, w, ...] numpy array or tensor."""
     height, width = grid.shape[1], grid.shape[2]
     check_grid(height, width, radius)
     if height is None or width is None:
         height, width = tf.shape(grid)[1], tf.shape(grid)[2]
     reach = radius - 1
     rows, columns = height - reach, width - 2 * reach
-
-    def window(dy, dx):
-        return grid[:, dy : dy + rows, reach + dx : reach + dx + columns]
-
-    return window(0, 0), [window(dy, dx) for dy, dx in _offsets(radius)]
+    return lambda dy, dx: grid[:, dy : dy + rows, reach + dx : reach + dx + columns]
 
 
 def affinity_labels(label_map, radius: int = 5) -> AffinityLabels:
@@ -115,8 +111,8 @@ def affinity_labels(label_map, radius: int = 5) -> AffinityLabels:
         label, stack, cast = tf.cast(label_map, tf.int32), tf.stack, tf.cast
     else:
         label, stack, cast = np.asarray(label_map).astype(np.int32), np.stack, np.ndarray.astype
-    source, targets = _sources_and_targets(label, radius)
-    source, target = source[:, None], stack(targets, axis=1)
+    window = _inner_window(label, radius)
+    source, target = window(0, 0)[:, None], stack([window(dy, dx) for dy, dx in _offsets(radius)], axis=1)
     labelled = (source != IGNORE) & (target != IGNORE)
     equal = source == target
     return AffinityLabels(
@@ -130,29 +126,32 @@ def affinity_labels(label_map, radius: int = 5) -> AffinityLabels:
 def _distance_function(radius: int):
     """Mean absolute difference over the inner pairs, with a gradient that recomputes the differences.
 
-    Plain differentiation would keep P copies of the feature map (1.2 GB for the reference's batch); recomputing them
-    one offset at a time keeps only the features.
+    Plain differentiation keeps P copies of the feature map (1.2 GB for the reference's batch). Here one offset is
+    computed after the other, forwards and backwards; without the explicit order a graph would cut all windows at once.
     """
     reach = radius - 1
 
     @tf.custom_gradient
     def distance(features):
-        source, targets = _sources_and_targets(features, radius)
-        result = tf.stack([tf.reduce_mean(tf.abs(source - target), axis=-1) for target in targets], axis=1)
+        window = _inner_window(features, radius)
+        source = window(0, 0)
+        distances = []
+        for dy, dx in _offsets(radius):
+            with tf.control_dependencies(distances[-1:]):
+                distances.append(tf.reduce_mean(tf.abs(source - window(dy, dx)), axis=-1))
 
         def gradient(upstream):
-            channels = tf.cast(tf.shape(features)[-1], features.dtype)
-            source, targets = _sources_and_targets(features, radius)
+            upstream /= tf.cast(tf.shape(features)[-1], features.dtype)
             at_source = tf.zeros_like(source)
-            total = tf.zeros_like(features)
-            for index, ((dy, dx), target) in enumerate(zip(_offsets(radius), targets, strict=True)):
-                part = tf.sign(source - target) * (upstream[:, index, :, :, None] / channels)
-                at_source += part
-                margins = [[0, 0], [dy, reach - dy], [reach + dx, reach - dx], [0, 0]]
-                total -= tf.pad(part, margins)
-            return total + tf.pad(at_source, [[0, 0], [0, reach], [reach, reach], [0, 0]])
+            at_target = tf.zeros_like(features)
+            for index, (dy, dx) in enumerate(_offsets(radius)):
+                with tf.control_dependencies([at_target]):
+                    part = tf.sign(source - window(dy, dx)) * upstream[:, index, :, :, None]
+                    at_source += part
+                    at_target -= tf.pad(part, [[0, 0], [dy, reach - dy], [reach + dx, reach - dx], [0, 0]])
+            return at_target + tf.pad(at_source, [[0, 0], [0, reach], [reach, reach], [0, 0]])
 
-        return result, gradient
+        return tf.stack(distances, axis=1), gradient
 
     return distance
 
@@ -193,8 +192,8 @@ def pair_affinity(features, radius: int = 5, border: Literal["faithful", "full"]
     margins = [[0, 0], [0, reach], [reach, reach], [0, 0]]
     affinity = tf.exp(-_distance_function(radius)(tf.pad(features, margins)))
     inside = tf.pad(tf.ones_like(features[:1, :, :, 0]), margins[:3])
-    _, on_grid = _sources_and_targets(inside, radius)
-    return affinity * tf.stack(on_grid, axis=1)
+    on_grid = _inner_window(inside, radius)
+    return affinity * tf.stack([on_grid(dy, dx) for dy, dx in _offsets(radius)], axis=1)
 
 
 def affinity_loss(affinity, labels: AffinityLabels) -> AffinityLoss:
