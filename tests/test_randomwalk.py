@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tfwsss import randomwalk
 from tfwsss.affinity import pair_affinity, pair_offsets
-from tfwsss.background import background_score
 from tfwsss.errors import DataError
-from tfwsss.randomwalk import chebyshev_coefficients, pool_scores, random_walk, upsample_scores
+from tfwsss.pseudolabel import pseudo_label, walk_input
+from tfwsss.randomwalk import chebyshev_coefficients, random_walk
 
 GOLDEN = Path(__file__).parent / "golden"
 METHODS = ("dense", "sparse", "chebyshev")
@@ -98,12 +98,12 @@ def test_walk_is_the_references(golden, method, steps):
 @pytest.mark.parametrize("method", METHODS)
 def test_pseudo_label_of_a_photo_is_the_references(golden, method):
     features = golden["features"].transpose(0, 2, 3, 1)
-    cams = golden["cams"]
-    scores = np.concatenate([background_score(cams, 16)[None], cams])
-    pooled = pool_scores(scores)
-    np.testing.assert_allclose(pooled.reshape(480, 4).T, golden["cam_vec"], atol=1e-6)
-    walked = random_walk(pair_affinity(features), pooled[None], border="faithful", method=method)
-    label = golden["channels"][upsample_scores(walked[0], 157, 189).argmax(axis=2)]
+    channels = walk_input(golden["cams"], [16])
+    np.testing.assert_allclose(channels.reshape(4, 480), golden["cam_vec"], atol=1e-6)
+    scores = channels.transpose(1, 2, 0)[None]
+    walked = random_walk(pair_affinity(features), scores, border="faithful", method=method)
+    photo = np.zeros((157, 189, 3), np.uint8)
+    label = pseudo_label(golden["cam_keys"], walked[0].numpy().transpose(2, 0, 1), photo, crf=None)
     np.testing.assert_array_equal(label, golden["pred"])
 
 
@@ -230,23 +230,3 @@ def test_wrong_arguments_are_refused(change, error, message):
     arguments = {"affinity": np.full((1, 34, 6, 9), 0.5), "cam": np.zeros((1, 6, 9, 2)), **change}
     with pytest.raises(error, match=message):
         random_walk(**arguments)
-
-
-@given(st.integers(1, 40), st.integers(1, 40), seeds)
-@settings(deadline=None, max_examples=20)
-def test_pooling_equals_a_loop_over_blocks(height, width, seed):
-    scores = np.random.default_rng(seed).random((2, height, width)).astype(np.float32)
-    found = pool_scores(scores)
-    assert found.shape == (-(-height // 8), -(-width // 8), 2)
-    for y in range(found.shape[0]):
-        for x in range(found.shape[1]):
-            block = scores[:, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8]
-            np.testing.assert_allclose(found[y, x], block.sum(axis=(1, 2)) / 64, rtol=1e-5)
-
-
-def test_upsampling_refuses_a_grid_of_another_photo():
-    scores = np.zeros((3, 4, 2), np.float32)
-    assert upsample_scores(scores, 17, 32).shape == (17, 32, 2)
-    for height, width in ((25, 32), (16, 32), (24, 24)):
-        with pytest.raises(ValueError, match="3 x 4"):
-            upsample_scores(scores, height, width)

@@ -164,31 +164,6 @@ def _walk_chebyshev(indices, values, nodes, scores, coefficients):
     return total / root
 
 
-def pool_scores(scores, stride: int = 8) -> np.ndarray:
-    """Class scores of a photo on the affinity grid: block means, as the reference pools them before the walk.
-
-    Args:
-        scores: [K+1, H, W], background first; outside of the photo every score is 0.
-        stride: pixels per grid cell.
-
-    Returns:
-        float32 [ceil(H/stride), ceil(W/stride), K+1].
-    """
-    scores = np.asarray(scores, np.float32)
-    channels, height, width = scores.shape
-    padded = np.pad(scores, ((0, 0), (0, -height % stride), (0, -width % stride)))
-    blocks = padded.reshape(channels, padded.shape[1] // stride, stride, padded.shape[2] // stride, stride)
-    return np.ascontiguousarray(blocks.mean(axis=(2, 4)).transpose(1, 2, 0))
-
-
-def upsample_scores(scores, height: int, width: int, stride: int = 8) -> np.ndarray:
-    """Walked scores [h, w, K+1] back at the photo's size: bilinear (half-pixel centres), then cropped; float32 [H, W, K+1]."""
-    rows, columns = scores.shape[0] * stride, scores.shape[1] * stride
-    if not (rows - stride < height <= rows and columns - stride < width <= columns):
-        raise ValueError(f"a grid of {scores.shape[0]} x {scores.shape[1]} is not that of a {height} x {width} photo")
-    return tf.image.resize(scores, (rows, columns), "bilinear").numpy()[:height, :width]
-
-
 def random_walk(
     affinity,
     cam,
