@@ -12,6 +12,7 @@ from tfwsss.errors import ExportError
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
 from tfwsss.export.receptive_field import receptive_field
+from tfwsss.models import native_dilation
 from tfwsss.normalization import Normalization
 
 OUTPUTS = ("mask", "scores")
@@ -22,8 +23,6 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
     # Imported here because it takes a second and prints; most users of this package export a SavedModel or nothing.
     import tf2onnx
 
-    from tfwsss.export.dilation import fuse_dilated_convolutions
-
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")]
 
     @tf.function(input_signature=signature)
@@ -31,7 +30,8 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
         compute = {"mask": inference.mask, "scores": inference.scores}
         return {name: compute[name](images) for name in outputs}
 
-    model, _ = tf2onnx.convert.from_function(segment, input_signature=signature, opset=opset, custom_rewriter=[fuse_dilated_convolutions])
+    with native_dilation():
+        model, _ = tf2onnx.convert.from_function(segment, input_signature=signature, opset=opset)
     return model
 
 

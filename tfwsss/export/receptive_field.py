@@ -6,11 +6,13 @@ A runtime that cuts large photos into tiles needs it to give the same masks as w
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper
 
-# Divisible by every stride, and of different height and width so that the two can be told apart in any layout.
-_HEIGHT, _WIDTH = 2048, 1536
+# Height and width of the photo that is run: divisible by every stride.
+_SIZE = (256, 192)
 # Operations that give each pixel of their output from the same pixel of their inputs. (Reshape and the like occur on
 # maps only around global pooling, which is not in this list.)
 _POINTWISE = frozenset(
@@ -32,14 +34,21 @@ class _View:
         return _View(self.stride * stride, self.before + start * self.stride, self.after + (extent - start) * self.stride)
 
 
-def _with_fixed_size(model: onnx.ModelProto) -> onnx.ModelProto:
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    for dimension, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim, (1, _HEIGHT, _WIDTH, 3), strict=True):
-        dimension.dim_value = size
-    for value in fixed.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+def _map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes before and after each Resize and Slice, found by running the model on one photo.
+
+    Shape inference alone does not follow the arithmetic on sizes that leads to the target of a Resize.
+    """
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    free = {initializer.name for initializer in model.graph.initializer}
+    names = [name for node in model.graph.node if node.op_type in ("Resize", "Slice") for name in (node.input[0], node.output[0]) if name not in free]
+    names = list(dict.fromkeys(names))
+    # ONNX Runtime fills in the element types of these.
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in {value.name for value in model.graph.output})
+    session = onnxruntime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
+    arrays = session.run(names, {model.graph.input[0].name: np.zeros((1, *_SIZE, 3), np.uint8)})
+    return {name: array.shape for name, array in zip(names, arrays, strict=True)}
 
 
 def _through_window(view: _View, attributes: dict, kernel) -> _View:
@@ -75,9 +84,11 @@ def _through(node, view: _View, shapes: dict, arrays: dict) -> _View | None:
     if node.op_type == "Pad" and node.input[1] in arrays:
         start = int(numpy_helper.to_array(arrays[node.input[1]]).reshape(2, -1)[0].max())
         return view.window(start, 0, 1)
+    if node.op_type == "Slice" and shapes[node.input[0]] == shapes[node.output[0]]:
+        return view  # RGB to BGR
     if node.op_type == "Resize":
-        small, large = shapes.get(node.input[0], []), shapes.get(node.output[0], [])
-        if len(small) == len(large) == 4 and all(small) and all(large):
+        small, large = shapes[node.input[0]], shapes[node.output[0]]
+        if len(small) == len(large) == 4:
             ratio = small[2] / large[2]
             # Half-pixel centres: cell y lies between the cells (y + 1/2) * ratio - 1/2 rounded down and up.
             return view.window(1.5 - 0.5 * ratio, 2.0, ratio)
@@ -92,11 +103,9 @@ def receptive_field(model: onnx.ModelProto, is_plain: bool = True) -> dict:
         `reach`: pixels that an output pixel depends on in each direction, or None when it is the whole photo (image
         pooling, test-time variants) or cannot be told.
     """
-    fixed = _with_fixed_size(model)
-    graph = fixed.graph
-    shapes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim] for value in [*graph.value_info, *graph.input, *graph.output]}
+    graph = model.graph
     arrays = {tensor.name: tensor for tensor in graph.initializer}
-    shapes |= {name: list(tensor.dims) for name, tensor in arrays.items()}
+    shapes = _map_shapes(model) | {name: tuple(tensor.dims) for name, tensor in arrays.items()}
     views: dict[str, _View | None] = {graph.input[0].name: _View()}
     coarsest = 1.0
     for node in graph.node:
