@@ -139,7 +139,7 @@ def naive_average_precision(scores, tags):
 def test_average_precision_equals_a_loop(seed, count):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 8, (count, 3)) / 4.0  # with ties
-    tags = (rng.random((count, 3)) < 0.4).astype(np.float32)
+    tags = (rng.random((count, 3)) < 0.4).astype(np.float64)
     tags[:, 2] = 0
     metric = AveragePrecision(3)
     for start in range(0, count, 7):
