@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "tfwsss/__init__.py").read
 
 # The GPU build also runs on the CPU; where it has no wheel (macOS, Windows on Arm, Linux on Arm) take the plain one.
 GPU_WHEEL = "platform_machine == 'x86_64' and sys_platform == 'linux'"
+NO_GPU_WHEEL = "platform_machine != 'x86_64' or sys_platform != 'linux'"
 
 setup(
     name="tfwsss",
@@ -41,7 +42,7 @@ setup(
         "tf2onnx>=1.17,<1.18",
         "onnx>=1.16",
         f"onnxruntime-gpu>=1.23,<1.27; {GPU_WHEEL}",
-        f"onnxruntime>=1.23; not ({GPU_WHEEL})",
+        f"onnxruntime>=1.23; {NO_GPU_WHEEL}",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,16 @@ def worker_count(configured: int) -> int:
     return configured or len(os.sched_getaffinity(0))
 
 
+def _exit_with_parent() -> None:
+    """End this worker when its parent is gone: a killed parent closes nothing, and its workers would wait for ever."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator:
     """Yield ``function(*args)`` for each args, in order.
 
@@ -24,7 +35,7 @@ def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: in
     """
     # Not fork: a forked TensorFlow process hangs.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent) as pool:
         waiting: deque = deque()
         try:
             for args in arguments:

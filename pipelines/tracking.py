@@ -51,8 +51,12 @@ class Run:
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.id, name, value)
 
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        self._client.log_artifact(self.id, str(path), folder)
+    def artifact(self, path: Path) -> None:
+        """Keep a file, or a folder under its own name."""
+        if path.is_dir():
+            self._client.log_artifacts(self.id, str(path), path.name)
+        else:
+            self._client.log_artifact(self.id, str(path))
 
     def finish(self, status: str) -> None:
         """`status`: FINISHED, FAILED or KILLED."""

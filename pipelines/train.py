@@ -12,7 +12,7 @@ from tfwsss.config import Model, Training
 from tfwsss.models import head_layers
 from tfwsss.optimizer import MOMENTUM
 from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic, make_strategy
-from tfwsss.weights import load_imagenet, load_weights, save_weights
+from tfwsss.weights import load_weights, save_weights
 
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
@@ -39,6 +39,8 @@ def load_start_weights(model: keras.Model, settings: Model, work: Path) -> None:
     if settings.weights is None:
         return
     if settings.weights == "imagenet":
+        from tfwsss.weights.imagenet import load_imagenet
+
         report = load_imagenet(model, settings.backbone)
     else:
         path = weights_path(work, "classifier") if settings.weights == "classifier" else Path(settings.weights)

@@ -197,9 +197,13 @@ class Evaluate(Section):
 
 
 class Export(Section):
-    saved_model: bool = True
-    onnx: bool = True
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(("fp32",), description="ONNX variants: model.onnx (fp32), model.fp16.onnx, model.int8.onnx")
     opset: Annotated[int, Field(ge=13, le=18)] = 17
+    scales: tuple[PositiveFloat, ...] = Field((1.0,), description="test-time scales inside the exported graph")
+    flip: bool = Field(False, description="test-time mirroring inside the exported graph")
+    calibration: Literal["minmax", "entropy", "percentile"] = Field("minmax", description="how int8 ranges follow from the calibration photos")
+    calibration_images: PositiveInt = Field(32, description="training photos that fix the int8 ranges")
+    licence: str = "unspecified"
 
 
 class Report(Section):

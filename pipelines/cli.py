@@ -1,0 +1,182 @@
+"""The `tfwsss` command. Every command does what the same call in Python does; errors end with one message and exit code 2."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.progress import console
+from tfwsss import __version__
+from tfwsss.config import Config, load_config, preset_names
+from tfwsss.errors import TfwsssError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
+data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
+app.add_typer(data_app, name="data")
+
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.", metavar="CONFIG")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
+WorkOption = Annotated[Path | None, typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
+
+
+def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None) -> Config:
+    loaded = load_config(config, overrides or [])
+    return loaded if work_dir is None else loaded.model_copy(update={"work_dir": work_dir})
+
+
+def _runner(config: Config):
+    from pipelines.runner import Runner
+    from pipelines.stages import STAGES
+
+    return Runner(STAGES, config)
+
+
+def _finish(config: Config, work: Path) -> None:
+    table, page = work / "evaluate/table.txt", work / "report/index.html"
+    if table.is_file():
+        typer.echo("\n" + table.read_text(encoding="utf-8"))
+    for name, path in (("report", page), ("SavedModel", work / "export/saved_model/1"), ("ONNX", work / "export/model.onnx")):
+        if path.exists():
+            typer.echo(f"{name:<11}{path}")
+
+
+@app.command()
+def run(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    work_dir: WorkOption = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="First stage to run; earlier ones must have finished.")] = None,
+    last: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
+    force: Annotated[bool, typer.Option(help="Run the selected stages anew even if nothing has changed.")] = False,
+) -> None:
+    """Run the pipeline: finished stages are reused, an interrupted one goes on."""
+    loaded = _load(config, set_, work_dir)
+    work = _runner(loaded).run(first, last, force)
+    _finish(loaded, work)
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, segmenter, evaluate, export or report.")],
+    config: ConfigArgument,
+    set_: SetOption = None,
+    work_dir: WorkOption = None,
+    force: Annotated[bool, typer.Option(help="Run it anew even if nothing has changed.")] = False,
+) -> None:
+    """Run one stage; those before it must have finished."""
+    _runner(_load(config, set_, work_dir)).run(name, name, force)
+
+
+@app.command()
+def evaluate(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
+    """Score every intermediate result and the segmenter against the masks, and print the table."""
+    loaded = _load(config, set_, work_dir)
+    _finish(loaded, _runner(loaded).run("evaluate", "evaluate"))
+
+
+@app.command()
+def export(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
+    """Export the segmenter to SavedModel and ONNX and check that they agree with it."""
+    loaded = _load(config, set_, work_dir)
+    _finish(loaded, _runner(loaded).run("export", "export"))
+
+
+@app.command()
+def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
+    """Write report/index.html."""
+    loaded = _load(config, set_, work_dir)
+    _finish(loaded, _runner(loaded).run("report", "report"))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGE...")],
+    model: Annotated[Path, typer.Option("--model", help="An exported .onnx file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for <photo>.png label maps.")] = Path("predictions"),
+    overlay: Annotated[bool, typer.Option(help="Also write <photo>.overlay.jpg.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Segment photos with an exported model."""
+    from pipelines.predict import predict_files
+
+    failed = predict_files(images, model, output, overlay=overlay, device=device)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command("import-weights")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="MXNet .params, Caffe .caffemodel, PyTorch .pth, Keras .h5, or our own .safetensors.")],
+    model: Annotated[str, typer.Option("--model", help="BACKBONE-classifier, BACKBONE-affinitynet or BACKBONE-segmenter.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors or .weights.h5 file to write.")],
+    classes: Annotated[int, typer.Option(help="Number of classes without background.")] = 20,
+    allow_mismatch: Annotated[bool, typer.Option(help="Accept entries that are missing or do not fit.")] = False,
+) -> None:
+    """Turn published weights into a file of this project."""
+    from tfwsss.weights.importing import import_weights as run_import
+
+    backbone, _, builder = model.rpartition("-")
+    typer.echo(run_import(file, builder, backbone, classes, output, allow_mismatch=allow_mismatch).render())
+
+
+@app.command()
+def presets() -> None:
+    """List the shipped presets."""
+    for name in preset_names():
+        typer.echo(name)
+
+
+@data_app.command("check")
+def data_check(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    work_dir: WorkOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Examine photos, tags and masks; exit code 1 when something is wrong with them."""
+    from pipelines.pool import worker_count
+    from pipelines.progress import progress_bar
+    from tfwsss.data import load_split
+    from tfwsss.data.doctor import diagnose
+
+    loaded = _load(config, set_, work_dir)
+    train = load_split(loaded.data, "train", loaded.work_dir)
+    val = load_split(loaded.data, "val", loaded.work_dir)
+    total = len(train.samples) + (len(val.samples) if val else 0)
+    with progress_bar("check", total, loaded.runtime.progress) as bar:
+        diagnosis = diagnose(train, val, workers=worker_count(loaded.runtime.workers), on_progress=bar.advance)
+    typer.echo(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
+    if diagnosis.errors:
+        raise typer.Exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # TensorFlow's start-up chatter hides our own messages.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app()
+    except TfwsssError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on where this one stopped", style="yellow")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Stage `report`: one HTML page with pictures of every step, curves and scores."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import yaml
+
+from pipelines.affinity_labels import used_alphas
+from pipelines.evaluate import CURVES, SINGLE, load_table
+from pipelines.runner import Context
+from pipelines.stage import Stage
+from tfwsss.artifacts import load_cam, load_label, load_walk
+from tfwsss.atomic import read_json
+from tfwsss.pseudolabel import from_grid, label_of_scores
+from tfwsss.report.page import ReportData, build_report
+from tfwsss.report.rows import ImageRow
+
+PAGE = "index.html"
+
+
+def training_row(context: Context, dataset, sample) -> ImageRow:
+    """Everything the pipeline made of one training photo."""
+    photo, work = dataset.read(sample), context.work
+    classes, _, background, foreground = load_walk(work / "walk", sample.id)
+    walked = from_grid(np.concatenate([background[:1], foreground]), *photo.shape[:2])
+    return ImageRow(
+        id=sample.id,
+        tags=sample.tags,
+        photo=photo,
+        cam=load_cam(work / "cams", sample.id),
+        affinity_label=load_label(work / "affinity_labels", sample.id),
+        walk=label_of_scores(classes, walked),
+        pseudo_label=load_label(work / "pseudo_labels", sample.id),
+        mask=dataset.mask(sample),
+    )
+
+
+def validation_row(context: Context, dataset, sample) -> ImageRow:
+    """The segmenter's result on one evaluation photo."""
+    prediction = load_label(context.work / "evaluate" / SINGLE, sample.id)
+    return ImageRow(id=sample.id, tags=sample.tags, photo=dataset.read(sample), prediction=prediction, mask=dataset.mask(sample))
+
+
+def _spread(samples, count: int):
+    """`count` samples evenly spaced over the data set, so that sorted lists show more than their first class."""
+    positions = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
+    return [samples[position] for position in positions]
+
+
+def _facts(context: Context, train, validation) -> list[tuple[str, str]]:
+    config = context.config
+    alphas = used_alphas(context.work)
+    return [
+        ("training photos", f"{len(train.samples):,}"),
+        ("evaluation photos", f"{len(validation.samples):,}" if validation else "none"),
+        ("classes", ", ".join(train.classes)),
+        ("seed", str(config.seed)),
+        ("backbones", f"classifier {config.classifier.model.backbone}, AffinityNet {config.affinitynet.model.backbone}, segmenter {config.segmenter.model.backbone}"),
+        ("background exponents", f"low {alphas.low:.3g}, walk {alphas.walk:.3g}, high {alphas.high:.3g}"),
+    ]
+
+
+def run(context: Context) -> dict[str, float]:
+    config, work = context.config, context.work
+    train, validation = context.scored_dataset("train"), context.scored_dataset("val")
+    rows = [training_row(context, train, sample) for sample in _spread(train.samples, config.report.images)]
+    validation_rows = []
+    if validation:
+        validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
+    page = context.folder("report") / PAGE
+    build_report(
+        page,
+        ReportData(
+            title=config.name,
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            classes=train.classes,
+            config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+            table=load_table(work),
+            histories={stage: read_json(work / stage / "history.json") for stage in ("classifier", "affinitynet", "segmenter")},
+            curves={name: [tuple(point) for point in curve] for name, curve in read_json(work / "evaluate" / CURVES).items()},
+            training_rows=rows,
+            validation_rows=validation_rows,
+            facts=_facts(context, train, validation),
+        ),
+    )
+    context.run.artifact(page)
+    return {"images": len(rows) + len(validation_rows)}
+
+
+STAGE = Stage(
+    name="report",
+    run=run,
+    needs=("cams", "affinity_labels", "pseudo_labels", "segmenter", "evaluate"),
+    data=("train", "val", "train_masks", "val_masks"),
+    settings=("report", "name"),
+    code=("pipelines.report", "tfwsss.report", "tfwsss.pseudolabel"),
+)
