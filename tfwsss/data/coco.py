@@ -1,0 +1,158 @@
+"""COCO instances: tags are the categories that occur, masks are drawn from the annotations when asked for."""
+
+import contextlib
+import io
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from tfwsss.artifacts import IGNORE
+from tfwsss.config import CocoData
+from tfwsss.data.dataset import Dataset, Sample, class_positions, relative_photo_path
+from tfwsss.errors import DataError
+
+
+def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | None:
+    """Read one split.
+
+    Classes are `config.classes`, else the categories of the training file in its order. The id of a photo is its
+    `file_name` without suffix. An object, also a crowd, gives its photo the tag of its category.
+
+    Returns:
+        The data set; None for "val" when the configuration has no evaluation file.
+
+    Raises:
+        DataError: a file is missing, is not JSON or not COCO instances; a class is no category; or two photos have
+            the same id.
+    """
+    if split == "val" and config.val_json is None:
+        return None
+    path, folder = config.train_json, config.train_images
+    if split == "val":
+        path, folder = config.val_json, config.val_images
+    if folder is None or not folder.is_dir():
+        raise DataError(f"data.{split}_images: {folder} is not a folder")
+    index = _load(path)
+    names = {number: category["name"] for number, category in index.cats.items()}
+    classes = config.classes
+    if classes is None:
+        train = index if split == "train" else _load(config.train_json)
+        classes = tuple(category["name"] for category in train.dataset["categories"])
+    positions = class_positions(classes)
+    if split == "train" and (absent := [name for name in classes if name not in names.values()]):
+        raise DataError(f"data.classes: {', '.join(absent)}: no such category in {path}")
+
+    samples, seen, unknown = [], {}, Counter()
+    for number, photo in index.imgs.items():
+        relative = relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")
+        image_id = relative.with_suffix("").as_posix()
+        if image_id in seen:
+            raise DataError(f"{path}: {relative} and {seen[image_id]} differ only by suffix, or are the same photo")
+        seen[image_id] = relative
+        tags = {names[annotation["category_id"]] for annotation in index.imgToAnns[number]}
+        unknown.update(tags - positions.keys())
+        samples.append(Sample(image_id, folder / relative, tuple(sorted(positions[t] for t in tags if t in positions))))
+    if not samples:
+        raise DataError(f"{path}: lists no images")
+    labels = {number: positions.get(name, IGNORE - 1) + 1 for number, name in names.items()}
+    numbers = dict(zip(seen, index.imgs, strict=True))
+    masks = CocoMasks(path, index, numbers, labels, config.max_megapixels)
+    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())))
+
+
+@dataclass(frozen=True)
+class CocoMasks:
+    """Draws label maps; callable as `Dataset.masks`.
+
+    Attributes:
+        path: the instances file, for messages.
+        index: its content.
+        numbers: COCO's image number of each sample id.
+        labels: label of each category number; 255 for categories that are no class.
+        max_megapixels: larger maps are refused.
+    """
+
+    path: Path
+    index: COCO
+    numbers: dict[str, int]
+    labels: dict[int, int]
+    max_megapixels: float
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        """[H, W] uint8: objects over crowds (255), small ones over large ones.
+
+        Raises:
+            DataError: a shape is malformed or lies outside the photo.
+        """
+        number = self.numbers[sample.id]
+        photo = self.index.imgs[number]
+        height, width = int(photo["height"]), int(photo["width"])
+        where = f"{self.path}, image {number}"
+        if height < 1 or width < 1 or height * width / 1e6 > self.max_megapixels:
+            raise DataError(f"{where}: {width}x{height} px, the limit is {self.max_megapixels:.4g} megapixels")
+        label = np.zeros((height, width), np.uint8)
+        # Areas cover each other in COCO; the smaller object is nearly always the one in front.
+        order = sorted(self.index.imgToAnns[number], key=lambda a: (not a.get("iscrowd"), -a.get("area", 0)))
+        for annotation in order:
+            inside = _draw(annotation, height, width, f"{where}, annotation {annotation.get('id')}")
+            label[inside] = IGNORE if annotation.get("iscrowd") else self.labels[annotation["category_id"]]
+        return label
+
+
+def _draw(annotation: dict, height: int, width: int, where: str) -> np.ndarray:
+    shape = annotation.get("segmentation")
+    try:
+        if isinstance(shape, dict):
+            if list(shape["size"]) != [height, width]:
+                raise DataError(f"{where}: a mask of {shape['size']} (height, width), expected {[height, width]}")
+            if isinstance(shape["counts"], list):
+                if sum(shape["counts"]) != height * width or min(shape["counts"]) < 0:
+                    raise DataError(f"{where}: run lengths do not add up to {height}x{width} pixels")
+                shape = rle.frPyObjects(shape, height, width)
+            return rle.decode(shape).astype(bool)
+        polygons = [_polygon(points, height, width) for points in shape or [] if len(points) >= 6]
+        if not polygons:
+            return np.zeros((height, width), bool)
+        return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{where}: malformed segmentation: {error}") from None
+
+
+def _polygon(points: list, height: int, width: int) -> list[float]:
+    if len(points) % 2 or not all(math.isfinite(value) for value in points):
+        raise ValueError(f"{len(points)} coordinates, expected pairs of finite numbers")
+    # Points far outside would cost memory by their distance.
+    return [min(max(float(v), 0.0), float(width if i % 2 == 0 else height)) for i, v in enumerate(points)]
+
+
+def _load(path: Path) -> COCO:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints progress
+            index = COCO(str(path))
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(index.dataset.get(key), list):
+                raise DataError(f"{path}: no list {key!r}: not a COCO instances file")
+        for photo in index.imgs.values():
+            photo["file_name"], photo["height"], photo["width"]
+        for annotation in index.dataset["annotations"]:
+            if annotation["category_id"] not in index.cats or annotation["image_id"] not in index.imgs:
+                raise DataError(f"{path}: annotation {annotation.get('id')}: its image or category is not in the file")
+        if not index.cats or any("name" not in category for category in index.cats.values()):
+            raise DataError(f"{path}: no categories with names")
+        return index
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except KeyError as error:
+        raise DataError(f"{path}: an entry lacks the field {error}") from None
+    except (ValueError, TypeError, AssertionError, AttributeError) as error:
+        raise DataError(f"{path}: not a COCO instances file: {error}") from None

@@ -1,0 +1,165 @@
+"""What every reader delivers: photos with tags, and, for scoring only, masks."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfwsss.artifacts import IGNORE
+from tfwsss.data.image import read_image, read_mask
+from tfwsss.errors import DataError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo.
+
+    Attributes:
+        id: unique in the data set; the relative path of its artefacts, without suffix.
+        image: path of the photo; it may be missing or damaged (`tfwsss.data.check` finds out).
+        tags: indices into the data set's classes, ascending, without background; () when the photo has no tag.
+    """
+
+    id: str
+    image: Path
+    tags: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos of one split.
+
+    Attributes:
+        classes: class names without background.
+        samples: the photos, ids unique.
+        masks: gives a sample's label map [H, W] uint8 (0 background, k+1 class k, 255 ignore), or None where the
+            data set has none. Only scoring may call it.
+        max_megapixels: photos and masks whose header announces more are refused.
+        unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
+    """
+
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    masks: Callable[[Sample], np.ndarray | None] | None = None
+    max_megapixels: float = 50.0
+    unknown_tags: tuple[tuple[str, int], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes without background."""
+        return len(self.classes)
+
+    def tag_matrix(self) -> np.ndarray:
+        """Multi-hot tags, [N, num_classes] float32, rows in the order of `samples`."""
+        matrix = np.zeros((len(self.samples), self.num_classes), np.float32)
+        for row, sample in enumerate(self.samples):
+            matrix[row, list(sample.tags)] = 1.0
+        return matrix
+
+    def read(self, sample: Sample) -> np.ndarray:
+        """The photo, [H, W, 3] uint8 RGB.
+
+        Raises:
+            ImageError: see `tfwsss.data.image.read_image`.
+        """
+        return read_image(sample.image, self.max_megapixels)
+
+    def mask(self, sample: Sample) -> np.ndarray | None:
+        """The label map, [H, W] uint8, or None where there is none.
+
+        Raises:
+            ImageError: the mask's file is damaged or no label map.
+        """
+        return None if self.masks is None else self.masks(sample)
+
+    def without_masks(self) -> "Dataset":
+        """The same photos and tags; `mask` gives None. What training gets."""
+        return dataclasses.replace(self, masks=None)
+
+    def subset(self, ids: Iterable[str]) -> "Dataset":
+        """Only the photos with these ids, in this data set's order.
+
+        Raises:
+            DataError: an id is not in the data set.
+        """
+        wanted = set(ids)
+        kept = tuple(sample for sample in self.samples if sample.id in wanted)
+        if len(kept) < len(wanted):
+            absent = sorted(wanted - {sample.id for sample in kept})
+            raise DataError(f"{len(absent)} of {len(wanted)} ids are not in the data set, the first is {absent[0]!r}")
+        return dataclasses.replace(self, samples=kept)
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """Indexed masks `<folder>/<id>.png`; callable as `Dataset.masks`.
+
+    Attributes:
+        folder: where they are.
+        labels: label of each mask value that may occur, as (value, label) pairs; other values become ignore.
+        max_megapixels: as in `Dataset`.
+    """
+
+    folder: Path
+    labels: tuple[tuple[int, int], ...]
+    max_megapixels: float = 50.0
+
+    def path(self, sample: Sample) -> Path:
+        """Where the sample's mask would be."""
+        return self.folder / f"{sample.id}.png"
+
+    def __call__(self, sample: Sample) -> np.ndarray | None:
+        """[H, W] uint8 with the data set's labels; None when the file does not exist."""
+        path = self.path(sample)
+        if not path.is_file():
+            return None
+        table = np.full(256, IGNORE, np.uint8)
+        for value, label in self.labels:
+            table[value] = label
+        return table[read_mask(path, self.max_megapixels)]
+
+    def unknown_values(self, sample: Sample) -> tuple[int, ...]:
+        """Values in the sample's mask that stand for nothing in this data set, ascending."""
+        found = set(np.unique(read_mask(self.path(sample), self.max_megapixels)).tolist())
+        return tuple(sorted(found - {value for value, _ in self.labels} - {IGNORE}))
+
+
+def relative_photo_path(text: str, where: str) -> Path:
+    """A photo's path as a list or table gives it, with either kind of separator, checked to stay below its root.
+
+    Args:
+        text: the path; a drive letter, a leading "/" or a ".." part is refused.
+        where: "file, line n" for the message.
+
+    Raises:
+        DataError: the path is empty or leaves the root.
+    """
+    path = Path(text.strip().replace("\\", "/"))
+    if not path.name or "\0" in text:
+        raise DataError(f"{where}: {text!r} is not the path of a file")
+    if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
+        raise DataError(f"{where}: {text!r} leaves the data set's folder, expected a path relative to it")
+    return path
+
+
+def class_positions(classes: Iterable[str]) -> dict[str, int]:
+    """Index of each class name.
+
+    Raises:
+        DataError: a name occurs twice, or there is none.
+    """
+    names = tuple(classes)
+    positions = {name: index for index, name in enumerate(names)}
+    if len(positions) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"data.classes: {', '.join(twice)} given more than once")
+    if not names:
+        raise DataError("the data set has no classes: no photo has a tag")
+    if len(names) > IGNORE - 1:
+        raise DataError(f"{len(names)} classes, expected at most {IGNORE - 1}: labels are 8 bits and 255 means ignore")
+    return positions

@@ -1,0 +1,87 @@
+"""Generated scenes as a data set: written once below the work directory, then read like any folder of photos."""
+
+import csv
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from tfwsss.artifacts import save_label
+from tfwsss.atomic import atomic_path, read_json, write_json
+from tfwsss.config import FolderData, ScenesData
+from tfwsss.data.dataset import Dataset, class_positions
+from tfwsss.data.folder import read_folder
+from tfwsss.data.scene_drawing import CLASSES, draw_scene
+from tfwsss.errors import DataError
+
+GENERATOR_VERSION = 1  # part of the settings: scenes of an older generator are drawn anew
+SMALLEST = 32
+
+
+def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Path) -> Dataset:
+    """Read one split of `<work_dir>/scenes`, after drawing it if it is missing or was drawn with other settings.
+
+    The folder holds `train/*.png`, `val/*.png`, `masks/<split>/*.png`, `train.csv`, `val.csv` and `scenes.json` with
+    the settings. The same settings give the same scenes. With `config.classes` only these classes are drawn.
+
+    Raises:
+        DataError: a class is not one the generator draws, the size is below 32, or the folder is somebody else's.
+    """
+    folder = Path(work_dir) / "scenes"
+    classes = CLASSES if config.classes is None else config.classes
+    class_positions(classes)
+    if strange := [name for name in classes if name not in CLASSES]:
+        raise DataError(f"data.classes: {', '.join(strange)}: generated scenes have {', '.join(CLASSES)}")
+    if config.size < SMALLEST:
+        raise DataError(f"data.size: {config.size}, expected at least {SMALLEST} pixels")
+    settings = {
+        "version": GENERATOR_VERSION,
+        "seed": config.seed,
+        "size": config.size,
+        "classes": list(classes),
+        "train_images": config.train_images,
+        "val_images": config.val_images,
+    }
+    found = read_json(folder / "scenes.json")
+    if found is None and folder.exists():
+        raise DataError(f"{folder}: exists but was not written by the scene generator; move it away")
+    if found != settings:
+        with atomic_path(folder) as temporary:
+            _write(temporary, settings)
+    return read_folder(
+        FolderData(
+            format="folder",
+            root=folder,
+            train_csv="train.csv",
+            val_csv="val.csv",
+            mask_folder="masks",
+            classes=classes,
+            max_megapixels=config.max_megapixels,
+            max_bad_fraction=config.max_bad_fraction,
+        ),
+        split,
+    )
+
+
+def _write(folder: Path, settings: dict) -> None:
+    classes = settings["classes"]
+    for number, split in enumerate(("train", "val")):
+        (folder / split).mkdir(parents=True)
+        rows = [("image", "tags")]
+        for index in range(settings[f"{split}_images"]):
+            # A stream of its own for each scene: more scenes do not change the first ones.
+            rng = np.random.default_rng([settings["seed"], number, index])
+            image, label = draw_scene(rng, *_shape(rng, settings["size"]), classes)
+            name = f"{split}/{index:05d}"
+            Image.fromarray(image).save(folder / f"{name}.png", compress_level=4)
+            save_label(folder / "masks", name, label)
+            rows.append((f"{name}.png", "|".join(classes[value - 1] for value in np.unique(label) if value)))
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+    write_json(folder / "scenes.json", settings)
+
+
+def _shape(rng: np.random.Generator, size: int) -> tuple[int, int]:
+    short = int(round(size * rng.uniform(0.72, 1.0)))
+    return (short, size) if rng.random() < 0.6 else (size, short)

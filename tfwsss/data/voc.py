@@ -1,0 +1,147 @@
+"""PASCAL VOC devkit layout, with the lists and tags of the PSA reference code."""
+
+import difflib
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from tfwsss.artifacts import IGNORE
+from tfwsss.config import VocData
+from tfwsss.data.cls_labels import read_cls_labels
+from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions, relative_photo_path
+from tfwsss.data.tag_table import read_tag_table
+from tfwsss.errors import DataError
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
+    """Read one split.
+
+    A list holds ids, or lines `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png` as PSA's lists do; only the first
+    column counts. Masks are `<mask_folder>/<id>.png` with VOC's numbers; where `config.classes` is a part of the 20,
+    they are renumbered by position in it, and the other classes become ignore and leave the tags. A photo that has no
+    tags on file gets none.
+
+    Returns:
+        The data set; None for "val" when the configuration has no evaluation list.
+
+    Raises:
+        DataError: a list or the tags are missing or malformed, or a class is not one of VOC's 20.
+    """
+    if not config.root.is_dir():
+        raise DataError(f"data.root: {config.root} is not a folder")
+    classes = CLASSES if config.classes is None else config.classes
+    positions = class_positions(classes)
+    for name in classes:
+        if name not in CLASSES:
+            near = difflib.get_close_matches(name, CLASSES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f", expected some of {', '.join(CLASSES)}"
+            raise DataError(f"data.classes: {name!r} is not a class of PASCAL VOC{hint}")
+    listed = config.train_list if split == "train" else config.val_list
+    if listed is None:
+        return None
+    photos = _read_list(_find_list(config, listed))
+    names = _read_tags(config, list(photos), required=split == "train")
+
+    samples = tuple(
+        Sample(
+            image_id,
+            config.root / photo,
+            tuple(sorted(positions[n] for n in names.get(image_id, ()) if n in positions)),
+        )
+        for image_id, photo in photos.items()
+    )
+    unknown = Counter(name for i in photos for name in names.get(i, ()) if name not in positions)
+    masks = None
+    if config.mask_folder is not None and (config.root / config.mask_folder).is_dir():
+        labels = {CLASSES.index(name) + 1: position + 1 for name, position in positions.items()}
+        others = {value: IGNORE for value in range(1, len(CLASSES) + 1)}
+        masks = MaskFolder(
+            config.root / config.mask_folder, tuple(({0: 0} | others | labels).items()), config.max_megapixels
+        )
+    return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())))
+
+
+def _find_list(config: VocData, name: str) -> Path:
+    tried = [config.root / "ImageSets/Segmentation" / f"{name}.txt", config.root / name, Path(name)]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise DataError(f"no image list {name!r}: tried {', '.join(str(path) for path in tried)}")
+
+
+def _read_list(path: Path) -> dict[str, Path]:
+    photos: dict[str, Path] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        first = line.split()[0]
+        if first.startswith("/"):  # PSA writes paths below the devkit's folder with a leading slash
+            photo = relative_photo_path(first[1:], where)
+            image_id = photo.stem
+        else:
+            image_id = relative_photo_path(first, where).as_posix()
+            photo = Path("JPEGImages") / f"{image_id}.jpg"
+        if image_id in photos:
+            raise DataError(f"{where}: {image_id!r} is listed twice")
+        photos[image_id] = photo
+    if not photos:
+        raise DataError(f"{path}: the list is empty")
+    return photos
+
+
+def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tuple[str, ...]]:
+    if config.tags == "xml":
+        folder = config.root / "Annotations"
+        if folder.is_dir():
+            return {image_id: _object_names(folder / f"{image_id}.xml") for image_id in ids}
+        if not required:
+            return {}
+        raise DataError(f"data.tags: no folder {folder}, expected Annotations/<id>.xml for the training tags")
+    path = config.root / config.tags
+    if path.suffix == ".npy":
+        tags = {}
+        for image_id, vector in read_cls_labels(path).items():
+            if len(vector) != len(CLASSES):
+                raise DataError(f"{path}: {image_id!r} has {len(vector)} values, expected {len(CLASSES)}")
+            tags[image_id] = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
+    else:
+        # The table may name photos by id or by path below the devkit's folder.
+        tags = {row.id.removeprefix("JPEGImages/"): row.tags for row in read_tag_table(path)}
+    if required and not any(image_id in tags for image_id in ids):
+        raise DataError(f"data.tags: {path} knows none of the {len(ids)} training photos, such as {ids[0]!r}")
+    return tags
+
+
+def _object_names(path: Path) -> tuple[str, ...]:
+    """Names of the objects in a VOC annotation, also difficult and truncated ones; () when there is no file."""
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+
+    def refuse(*_):
+        # Entities can expand to gigabytes or name other files; VOC annotations declare none.
+        raise DataError(f"{path}: has a document type declaration, which is refused")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except FileNotFoundError:
+        return ()
+    except expat.ExpatError as error:
+        raise DataError(f"{path}: not valid XML: {error}") from None
+    names = (element.text or "" for element in builder.close().iterfind("object/name"))
+    return tuple(sorted({name.strip() for name in names} - {""}))
