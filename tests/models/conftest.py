@@ -49,9 +49,30 @@ def reference_input(height: int, width: int) -> np.ndarray:
     return generator.standard_normal((2, 3, height, width)).astype(np.float32).transpose(0, 2, 3, 1)
 
 
-@pytest.fixture(autouse=True)
-def _release_models():
-    """The full-size networks hold 0.4 GB each."""
+def varied_weights(model: keras.Model) -> list[np.ndarray]:
+    """Random weights that keep activations of order 1 and make every normalisation count."""
+    generator = np.random.default_rng(0)
+    values = []
+    for variable in model.weights:
+        shape, name = tuple(variable.shape), variable.name
+        if len(shape) == 4:
+            inputs = 1 if "depthwise" in name or shape[-1] == 1 else shape[2]
+            values.append(generator.standard_normal(shape) * np.sqrt(2.0 / (shape[0] * shape[1] * inputs)))
+        elif "variance" in name or "gamma" in name:
+            values.append(generator.uniform(0.5, 1.5, shape))
+        else:
+            values.append(generator.standard_normal(shape) * 0.1)
+    return values
+
+
+@pytest.fixture(name="varied_weights")
+def _varied_weights():
+    return varied_weights
+
+
+@pytest.fixture
+def release_models():
+    """For tests of full-size networks, which hold 0.4 GB each."""
     yield
     keras.backend.clear_session()
     gc.collect()

@@ -11,7 +11,7 @@ from tfwsss import affinity, models
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LAST_MAP = {"resnet38": "conv6", "vgg16": "conv5fc"}
-pytestmark = [pytest.mark.golden, pytest.mark.slow]
+pytestmark = [pytest.mark.golden, pytest.mark.slow, pytest.mark.usefixtures("release_models")]
 
 
 def assert_close(found, expected, tolerance=1e-4):
