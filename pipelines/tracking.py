@@ -14,6 +14,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
+from tfwsss.errors import StageError
+
 FINGERPRINT_TAG = "tfwsss.fingerprint"
 STAGE_TAG = "tfwsss.stage"
 PARENT_TAG = "mlflow.parentRunId"
@@ -74,10 +76,16 @@ class Tracker:
         self._client = MlflowClient()
         # `mlflow run` has opened a run already and names it here; the pipeline's run is then that one.
         self._outer_run = os.environ.get("MLFLOW_RUN_ID")
-        if self._outer_run:
-            self._experiment = self._client.get_run(self._outer_run).info.experiment_id
-        else:
+        if self._outer_run is None:
             self._experiment = self._experiment_id(experiment)
+            return
+        try:
+            self._experiment = self._client.get_run(self._outer_run).info.experiment_id
+        except MlflowException:
+            raise StageError(
+                f"MLFLOW_RUN_ID names the run {self._outer_run}, which {tracking_uri()} does not hold; "
+                "give MLFLOW_TRACKING_URI as an absolute address (a relative SQLite path depends on the folder)"
+            ) from None
 
     def _experiment_id(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

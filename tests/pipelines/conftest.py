@@ -1,0 +1,67 @@
+"""A pipeline small enough to run in seconds, and a way to kill it at a chosen image."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+TINY = {
+    "name": "tiny",
+    "data": {"format": "scenes", "train_images": 6, "val_images": 3, "size": 96},
+    "classifier": {
+        "model": {"backbone": "vgg16", "width": 0.0625, "freeze": False},
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+        "epochs": 3,
+        "batch_size": 2,
+        "resize_long": [64, 96],
+        "crop": 64,
+    },
+    "cams": {"scales": [1.0, 0.5]},
+    "affinitynet": {
+        "model": {"backbone": "vgg16", "width": 0.0625, "freeze": False, "weights": "classifier"},
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+        "epochs": 3,
+        "batch_size": 2,
+        "crop": 72,
+    },
+    "segmenter": {
+        "model": {"backbone": "resnet38", "width": 0.0625, "freeze": False, "batch_norm": "train"},
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+        "epochs": 3,
+        "batch_size": 2,
+        "crop": 64,
+    },
+    "evaluate": {"scales": [1.0, 0.5]},
+    "report": {"images": 2},
+    "runtime": {"workers": 1},
+}
+
+DRIVER = Path(__file__).parent / "kill_driver.py"
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="session")
+def cli():
+    """Run the command line in a folder; see `run_cli`."""
+    return run_cli
+
+
+def run_cli(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    """`tfwsss ARGUMENTS` in `folder` with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
+    program = [str(DRIVER), *driver] if driver else ["-m", "pipelines.cli"]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PYTHONPATH": str(root),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return subprocess.run([sys.executable, *program, *arguments], cwd=folder, env=environment, capture_output=True, text=True)

@@ -1,0 +1,102 @@
+"""kill -9 in the middle of every stage, then the same command: the same results as without, and nothing done twice."""
+
+import hashlib
+import json
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TRAIN, VAL = 6, 3  # photos of the tiny configuration
+BATCHES = 3  # per epoch
+
+# Bar of every stage, when it is killed, and how many advances are left for the second run: for per-image stages the
+# rest (an image whose bar had advanced is on disk), for trainings the epochs behind the last whole one.
+KILLS = {
+    "classifier": (BATCHES + 2, 2 * BATCHES),
+    "cams": (2, TRAIN),
+    "affinity_labels": (2, None),
+    "affinitynet": (BATCHES + 2, 2 * BATCHES),
+    "pseudo_labels": (2, None),
+    "segmenter": (BATCHES + 2, 2 * BATCHES),
+    "CAM + CRF": (2, None),
+    "segmenter on the evaluation photos": (1, None),
+}
+LABELS = ("affinity_labels", "pseudo_labels", "evaluate")
+WEIGHTS = ("classifier", "affinitynet", "segmenter")
+
+
+def results(work: Path) -> dict[str, str]:
+    """Digest of every label map and of every array of the trained networks."""
+    from safetensors.numpy import load_file
+
+    found = {}
+    for stage in LABELS:
+        for path in sorted((work / stage).rglob("*.png")):
+            found[str(path.relative_to(work))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for stage in WEIGHTS:
+        for name, array in load_file(work / stage / "weights.safetensors").items():
+            found[f"{stage}/{name}"] = hashlib.sha256(array.tobytes()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, tiny_config, cli) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    done = cli(folder, "run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
+    assert done.returncode == 0, done.stderr
+    return folder / "work"
+
+
+def test_killed_in_every_stage(tmp_path, tiny_config, uninterrupted, cli):
+    command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
+    modified: dict[Path, int] = {}
+    for bar, (count, left) in KILLS.items():
+        log = tmp_path / f"{bar}.log"
+        done = cli(tmp_path, *command, driver=(bar, str(count), str(log)))
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.suffix in (".png", ".npz")}
+        assert before.items() >= modified.items(), f"files written again before the kill in {bar}"
+        modified = before
+        assert Counter(log.read_text().splitlines())[bar] == count
+        if left is not None and bar != "cams":
+            state = json.loads((tmp_path / "work" / bar / "stage.json").read_text())
+            assert not state["finished"]
+    log = tmp_path / "last.log"
+    done = cli(tmp_path, *command, driver=("none", "1", str(log)))
+    assert done.returncode == 0, done.stderr
+    for path, time in modified.items():
+        assert path.stat().st_mtime_ns == time, f"{path} was computed twice"
+    assert results(tmp_path / "work") == results(uninterrupted)
+
+
+def test_unchanged_run_reuses_all_and_a_changed_parameter_reruns_from_its_stage(uninterrupted, tiny_config, cli):
+    folder = uninterrupted.parent
+    command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
+    done = cli(folder, *command)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("unchanged, reused") == 8
+    assert "▶" not in done.stderr
+    done = cli(folder, *command, "--set", "pseudo_labels.steps=64")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stderr.splitlines() if line.startswith("▶")] == ["pseudo_labels", "segmenter", "evaluate"]
+    # Back to the first setting, so that the fixture's results stay what other tests expect.
+    assert cli(folder, *command).returncode == 0
+
+
+def test_a_changed_photo_starts_anew_but_a_changed_mask_only_scores_anew(uninterrupted, tiny_config, cli, tmp_path):
+    import shutil
+
+    from PIL import Image
+
+    shutil.copytree(uninterrupted, tmp_path / "work")
+    mask = next((tmp_path / "work/scenes/masks").rglob("*.png"))
+    with Image.open(mask) as picture:
+        label = picture.copy()
+    label.putpixel((0, 0), 255)
+    label.save(mask)
+    command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
+    done = cli(tmp_path, *command)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stderr.splitlines() if line.startswith("▶")] == ["data", "evaluate"]
