@@ -64,11 +64,15 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSE
     if rng.random() < 0.25:
         kinds.append(None)  # a thing in the foreground
     figures: list[Figure] = []
+    in_front = np.full((h, w), -1, np.int16)  # which figure is seen at each pixel
     for name in kinds:
         for _ in range(12):
             figure = _thing(rng, h, w, behind) if name is None else _toy(rng, h, w, behind, name, classes, len(names))
-            if _acceptable(figure, figures, h, w):
+            trial = in_front.copy()
+            trial[figure.box][figure.shows != _OUTSIDE] = len(figures)
+            if all(_recognisable(other, trial[other.box] == index) for index, other in enumerate(figures)):
                 figures.append(figure)
+                in_front = trial
                 break
     if not any(figure.label for figure in figures):  # crowded out by things: try again
         return draw_scene(rng, height, width, classes)
@@ -92,19 +96,11 @@ def _choose_classes(rng, classes) -> list[str]:
     return names
 
 
-def _acceptable(figure: Figure, earlier: list[Figure], h: int, w: int) -> bool:
-    """Whether every object, and every part that tells a class, stays visible enough to be recognised."""
-    covered = np.zeros((h, w), bool)
-    covered[figure.box] = figure.shows != _OUTSIDE
-    for other in earlier:
-        if other.label == 0:
-            continue
-        hidden = covered[other.box]
-        inside, part = other.shows != _OUTSIDE, other.shows >= _PART_EDGE
-        # Counted against single occluders: two of them on one object are rare.
-        if hidden[inside].mean() > 0.3 or hidden[part].mean() > 0.2:
-            return False
-    return True
+def _recognisable(figure: Figure, seen: np.ndarray) -> bool:
+    """Whether enough is seen of the object, and of the part that tells its class; `seen` [h, w] bool is its box."""
+    if figure.label == 0:
+        return True
+    return seen[figure.shows != _OUTSIDE].mean() > 0.65 and seen[figure.shows >= _PART_EDGE].mean() > 0.8
 
 
 def _majority(label: np.ndarray) -> np.ndarray:
@@ -239,8 +235,8 @@ def _horns(pen: _Pen, body: _Body, rng) -> None:
         x, y = body.at(degrees)
         t = np.linspace(0, 1, 8)
         curl = rng.uniform(0.9, 1.2)
-        middle = np.stack([x + side * 0.3 * np.sin(t * np.pi * 0.75) * curl, y - 0.08 + 0.5 * t], 1)
-        thick = np.stack([0.1 * (1 - t) + 0.01, np.zeros(8)], 1)
+        middle = np.stack([x + side * 0.3 * np.sin(t * np.pi * 0.75) * curl, y - 0.08 + 0.58 * t], 1)
+        thick = np.stack([0.13 * (1 - t) + 0.02, np.zeros(8)], 1)
         pen.shape(np.concatenate([middle - thick, (middle + thick)[::-1]]), _PART, _PART_EDGE)
 
 
@@ -283,7 +279,7 @@ _PARTS = {
 
 def _toy(rng, h, w, behind, name, classes, count) -> Figure:
     short = min(h, w)
-    low, high = (0.17, 0.31) if count == 1 else (0.13, 0.22)
+    low, high = (0.18, 0.31) if count == 1 else (0.15, 0.24)
     side = short * rng.uniform(low, high)  # half the body's width
     pen = _Pen(side, rng.uniform(-0.3, 0.3), rng.random() < 0.5, max(2, round(side / 18)))
     body = _Body(rng)
