@@ -50,7 +50,7 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
-WIDTH, WIDE = 4.4, 11.0  # inches
+WIDTH, WIDE = 3.8, 11.0  # inches
 BAR_HEIGHT = 0.085  # inches
 NOT_LOSSES = {"epoch", "learning_rate"}
 
@@ -68,7 +68,7 @@ def loss_chart(stage: str, history: list[dict]) -> str | None:
     if not history:
         return None
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(2.9)
+        figure, axes = _figure(2.6)
         axes.set_title(printable(stage))
         epochs = [entry["epoch"] for entry in history]
         parts = [name for name in history[-1] if name not in NOT_LOSSES and name != "loss"]
@@ -105,7 +105,7 @@ def threshold_chart(curves: dict[str, list[tuple[float, float]]]) -> str | None:
     if not curves:
         return None
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(2.9)
+        figure, axes = _figure(2.6)
         axes.set_title("mIoU by background threshold")
         curve_lines = []
         for index, (name, points) in enumerate(curves.items()):

@@ -62,7 +62,7 @@ def _draw(rows: list[ImageRow], tile: int) -> Image.Image:
 
 def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    palette = picture.quantize(COLOURS, Image.Quantize.MEDIANCUT)
+    palette = picture.quantize(COLOURS, Image.Quantize.FASTOCTREE)
     # Dithered: without it the soft slopes of a CAM turn into rings.
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
