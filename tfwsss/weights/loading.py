@@ -1,17 +1,71 @@
 """Filling a model from a weight file of any supported format."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from tfwsss import models
-from tfwsss.errors import ConfigError, WeightsError
-from tfwsss.weights.matching import LoadReport, fill, is_published_head
+from tfwsss.errors import WeightsError
+from tfwsss.weights import caffe, hdf5, mxnet, numpy_archive, pytorch
+from tfwsss.weights.matching import LoadReport, fill, scratch_layers
 from tfwsss.weights.native import read_safetensors
+from tfwsss.weights.zipped import open_zip
+
+# (arrays as {"layer/variable": array}, names of layers that only the file need have)
+Contents = tuple[dict, Collection[str]]
+
+
+def _read_safetensors(path, model) -> Contents:
+    arrays, metadata = read_safetensors(path)
+    heads = json.loads(metadata.get("head_layers", "[]"))
+    if not isinstance(heads, list) or not all(isinstance(name, str) for name in heads):
+        raise WeightsError("the metadata's head_layers is not a list of names")
+    return arrays, heads
+
+
+def _read_hdf5(path, model) -> Contents:
+    return hdf5.read_file(path, model, scratch_layers(model)), ()
+
+
+def _zip_format(path) -> tuple[str, Callable]:
+    with open_zip(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/data.pkl") for name in names):
+        return "PyTorch", pytorch.read_zip
+    if any(name.endswith(".npy") for name in names):
+        return "numpy", numpy_archive.read
+    if "model.weights.h5" in names:
+        raise WeightsError("a whole Keras model; save its weights alone: model.save_weights('NAME.weights.h5')")
+    raise WeightsError("a zip archive that holds neither a PyTorch state dict nor numpy arrays")
+
+
+def detect(path) -> tuple[str, Callable[..., Contents]]:
+    """(name of the format, its reader), by the file's first bytes.
+
+    Raises:
+        WeightsError: the file is empty, or a zip archive of something else.
+    """
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise WeightsError("the file is empty")
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "HDF5", _read_hdf5
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_format(path)
+    if mxnet.sniff(head):
+        return "MXNet", mxnet.read
+    if head[:1] == b"\x80":  # how pickles of protocol 2 and later begin
+        return "PyTorch", pytorch.read_legacy
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+        return "safetensors", _read_safetensors
+    return "Caffe", caffe.read  # a protobuf has no mark of its own
 
 
 def load_weights(model, path, allow_mismatch: bool = False, allow_missing: Collection[str] | None = None) -> LoadReport:
     """Fill `model` from a weight file; the format is recognised by content, not by the file's name.
+
+    Formats: safetensors, HDF5 of Keras 2 and 3, numpy `.npz`, MXNet `.params`, Caffe `.caffemodel`, PyTorch `.pth`.
 
     Args:
         allow_mismatch: load what fits and only report the rest.
@@ -25,17 +79,22 @@ def load_weights(model, path, allow_mismatch: bool = False, allow_missing: Colle
     """
     if not Path(path).is_file():
         raise WeightsError(f"{path}: no such weight file")
-    heads = _scratch_layers(model) if allow_missing is None else frozenset(allow_missing)
-    arrays, metadata = read_safetensors(path)
-    foreign_heads = json.loads(metadata.get("head_layers", "[]"))
-    return fill(model, arrays, source=path, format="safetensors", heads=heads, foreign_heads=foreign_heads,
-                allow_mismatch=allow_mismatch)  # fmt: skip
-
-
-def _scratch_layers(model) -> frozenset[str]:
-    """Layers of the model that published files do not cover."""
-    named = {layer.name for layer in model.layers if is_published_head(layer.name)}
+    heads = scratch_layers(model) if allow_missing is None else frozenset(allow_missing)
+    name = "weight"
     try:
-        return frozenset(named | models.head_layers(model))
-    except ConfigError:  # not one of this package's models: only the names tell
-        return frozenset(named)
+        name, read = detect(path)
+        arrays, foreign_heads = read(path, model)
+    except WeightsError as error:
+        unsure = " (or no weight file at all)" if name == "Caffe" else ""
+        raise WeightsError(f"{path}: unreadable as {name} file{unsure}: {error}") from error
+    except Exception as error:  # whatever a library says about a damaged file
+        raise WeightsError(f"{path}: damaged {name} file: {type(error).__name__}: {error}") from error
+    return fill(
+        model,
+        arrays,
+        source=path,
+        format=name,
+        heads=heads,
+        foreign_heads=foreign_heads,
+        allow_mismatch=allow_mismatch,
+    )

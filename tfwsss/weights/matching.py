@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tfwsss.errors import WeightsError
+from tfwsss import models
+from tfwsss.errors import ConfigError, WeightsError
 from tfwsss.weights.variables import named_variables
 
 # Output layers of published networks: the 1000 ImageNet classes (or somebody's own), and PSA's heads.
@@ -72,6 +73,15 @@ def layer_of(name: str) -> str:
 def is_published_head(layer: str) -> bool:
     """Whether a layer of that name is the output of a published network, trained for other classes or another task."""
     return any(fnmatch.fnmatchcase(layer, pattern) for pattern in PUBLISHED_HEADS)
+
+
+def scratch_layers(model) -> frozenset[str]:
+    """Layers of the model that published files do not cover."""
+    named = {layer.name for layer in model.layers if is_published_head(layer.name)}
+    try:
+        return frozenset(named | models.head_layers(model))
+    except ConfigError:  # not one of this package's models: only the names tell
+        return frozenset(named)
 
 
 def fill(model, arrays: dict, *, source, format: str, heads: Collection[str], foreign_heads: Collection[str] = (),

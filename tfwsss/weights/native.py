@@ -39,7 +39,7 @@ def save_weights(model, path) -> None:
     Raises:
         WeightsError: two variables of the model have the same name.
     """
-    arrays = {name: np.asarray(value, np.float32) for name, value in named_variables(model).items()}
+    arrays = {name: np.asarray(variable.numpy(), np.float32) for name, variable in named_variables(model).items()}
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
