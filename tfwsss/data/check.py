@@ -1,0 +1,171 @@
+"""Decodes every photo once, in worker processes, so that a bad one is known before training and not in its middle."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from tfwsss.data.dataset import Dataset
+from tfwsss.data.image import read_image
+from tfwsss.errors import ImageError
+
+MIN_SIDE = 32  # pixels; below, the deepest feature map of every backbone is a single cell
+CHUNK = 16  # photos that one task decodes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a photo is left out.
+
+    Attributes:
+        id: of its sample.
+        path: the photo.
+        reason: what was found and what was expected, one line without the path.
+    """
+
+    id: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What decoding one photo showed.
+
+    Attributes:
+        height, width: pixels, upright; 0 when it cannot be decoded.
+        digest: BLAKE2b-128 of the file's bytes, hexadecimal; "" when it cannot be read.
+        reason: why it is not usable; "" when it is.
+    """
+
+    height: int
+    width: int
+    digest: str
+    reason: str
+
+
+def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
+    """Decode one photo completely. Never raises for a bad file."""
+    try:
+        height, width = read_image(path, max_megapixels).shape[:2]
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except ImageError as error:
+        return Inspection(0, 0, "", str(error).removeprefix(f"{path}: "))
+    except OSError as error:  # it went away between decoding and hashing
+        return Inspection(0, 0, "", f"cannot be read: {error.strerror}")
+    reason = ""
+    if min(height, width) < MIN_SIDE:
+        reason = f"too small: {width}x{height} px, expected at least {MIN_SIDE}x{MIN_SIDE}"
+    return Inspection(height, width, digest, reason)
+
+
+def inspect_images(
+    dataset: Dataset, workers: int = 0, on_progress: Callable[[int], None] | None = None
+) -> list[Inspection]:
+    """Decode every photo of a data set.
+
+    Args:
+        dataset: its masks are not touched.
+        workers: processes; 0: one for each core this process may use.
+        on_progress: called with the number of photos done since the last call.
+
+    Returns:
+        One inspection a sample, in the order of the samples. A photo that kills its worker process is a bad photo.
+    """
+    tasks = [(sample.image, dataset.max_megapixels) for sample in dataset.samples]
+    workers = workers or _cores()
+    results: list[Inspection | None] = [None] * len(tasks)
+    for index, result in isolated_map(inspect_image, tasks, workers):
+        results[index] = result or Inspection(0, 0, "", "cannot be decoded: the decoder crashed")
+        if on_progress is not None:
+            on_progress(1)
+    return results
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux; fewer than cpu_count in a container or under taskset
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_images(
+    dataset: Dataset,
+    workers: int = 0,
+    on_progress: Callable[[int], None] | None = None,
+    *,
+    require_tags: bool = False,
+) -> tuple[list[Problem], dict[str, str]]:
+    """Find the photos that a run must leave out.
+
+    Reasons: the file is missing, empty, truncated or no image; it is larger than `dataset.max_megapixels`; a side is
+    shorter than 32 pixels; or, with `require_tags` (training), it has no tag.
+
+    Args:
+        dataset, workers, on_progress: as in `inspect_images`.
+        require_tags: whether a photo without a tag is a problem.
+
+    Returns:
+        The problems in the order of the samples, and a digest of the file's bytes (hexadecimal) for every other id.
+    """
+    problems, digests = [], {}
+    for sample, found in zip(dataset.samples, inspect_images(dataset, workers, on_progress), strict=True):
+        reason = found.reason
+        if not reason and require_tags and not sample.tags:
+            reason = "no tag: none of the classes is among its tags"
+        if reason:
+            problems.append(Problem(sample.id, sample.image, reason))
+        else:
+            digests[sample.id] = found.digest
+    return problems, digests
+
+
+def _run_chunk(function, chunk):
+    return [function(*task) for task in chunk]
+
+
+def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterator[tuple[int, object]]:
+    """Yield (index, function(*task)) in any order; None for a task whose process died (a crash in native code).
+
+    With one worker, or few tasks, everything runs in this process. Otherwise the processes are spawned, not forked:
+    forking a process that has started TensorFlow's threads can hang.
+    """
+    workers = min(workers, -(-len(tasks) // CHUNK))
+    if workers <= 1:
+        for index, task in enumerate(tasks):
+            yield index, function(*task)
+        return
+    chunks = [range(start, min(start + CHUNK, len(tasks))) for start in range(0, len(tasks), CHUNK)]
+    waiting = set(range(len(chunks)))
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            numbers = {pool.submit(_run_chunk, function, [tasks[i] for i in c]): n for n, c in enumerate(chunks)}
+            pending = set(numbers)
+            while pending:
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    results = future.result()
+                    waiting.discard(numbers[future])
+                    yield from zip(chunks[numbers[future]], results, strict=True)
+        except BrokenProcessPool:
+            pass  # one process died and took the pool with it: what is left goes on below
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    yield from _one_by_one(function, tasks, [index for number in sorted(waiting) for index in chunks[number]])
+
+
+def _one_by_one(function: Callable, tasks: list[tuple], left: list[int]) -> Iterator[tuple[int, object]]:
+    # A broken pool does not say whose task broke it; with one task in flight it is clear.
+    while left:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            while left:
+                index = left.pop(0)
+                try:
+                    yield index, pool.submit(function, *tasks[index]).result()
+                except BrokenProcessPool:
+                    yield index, None
+                    break

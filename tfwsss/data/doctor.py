@@ -1,0 +1,297 @@
+"""The data set doctor: what is wrong with a data set, and what is worth knowing, before hours of training."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from tfwsss.artifacts import IGNORE
+from tfwsss.data.check import Inspection, inspect_images
+from tfwsss.data.dataset import Dataset, MaskFolder, Sample
+from tfwsss.errors import DataError
+
+EXAMPLES = 5  # names given with a finding
+
+
+@dataclass(frozen=True)
+class MaskReport:
+    """Masks of one split against its photos and tags.
+
+    Attributes:
+        masks: number of photos that have one.
+        tagged_not_drawn: for each class, photos with the tag whose mask does not show it.
+        drawn_not_tagged: for each class, photos whose mask shows it but that lack the tag.
+        ignored: part of the pixels that is 255, 0..1.
+    """
+
+    masks: int
+    tagged_not_drawn: dict[str, int]
+    drawn_not_tagged: dict[str, int]
+    ignored: float
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """Tables of one split.
+
+    Attributes:
+        images: number of samples; usable: those a run would keep.
+        class_counts: photos for each class.
+        co_occurrence: [C][C] photos that have both classes; the diagonal repeats class_counts.
+        tags_per_image: number of photos with so many tags.
+        height, width: (smallest, median, largest) in pixels of the photos that can be decoded.
+        masks: None when the split has no masks.
+    """
+
+    images: int
+    usable: int
+    class_counts: dict[str, int]
+    co_occurrence: list[list[int]]
+    tags_per_image: dict[int, int]
+    height: tuple[int, int, int]
+    width: tuple[int, int, int]
+    masks: MaskReport | None
+
+
+@dataclass
+class Diagnosis:
+    """Findings and tables.
+
+    Attributes:
+        classes: class names without background.
+        splits: a report for "train" and, where there is one, "val".
+        errors: findings that leave photos out or make results wrong.
+        warnings: findings to look at.
+    """
+
+    classes: tuple[str, ...]
+    splits: dict[str, SplitReport] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        """Everything in JSON's types."""
+        return asdict(self)
+
+    def render(self) -> str:
+        """Plain text for a terminal."""
+        lines = []
+        for split, report in self.splits.items():
+            lines += [f"{split}: {report.images} photos, {report.usable} usable", ""]
+            lines += _render_split(report, self.classes) + [""]
+        for title, findings in (("Errors", self.errors), ("Warnings", self.warnings)):
+            lines.append(f"{title}: {len(findings) or 'none'}")
+            lines += [f"  - {finding}" for finding in findings]
+        return "\n".join(lines) + "\n"
+
+
+def diagnose(
+    train: Dataset,
+    val: Dataset | None = None,
+    workers: int = 0,
+    on_progress: Callable[[int], None] | None = None,
+) -> Diagnosis:
+    """Examine a data set: photos, duplicates also across the splits, tags, masks.
+
+    Args:
+        train, val: the two splits, as the readers deliver them.
+        workers: processes that decode photos; 0: one a core.
+        on_progress: called with the number of photos done since the last call.
+    """
+    diagnosis = Diagnosis(train.classes)
+    found = {}
+    for split, dataset in (("train", train), ("val", val)):
+        if dataset is None:
+            continue
+        found[split] = inspect_images(dataset, workers, on_progress)
+        _examine_photos(diagnosis, split, dataset, found[split])
+        _examine_tags(diagnosis, split, dataset)
+        masks = _examine_masks(diagnosis, split, dataset, found[split])
+        diagnosis.splits[split] = _tables(split, dataset, found[split], masks)
+    _examine_class_names(diagnosis, train, val)
+    _examine_duplicates(diagnosis, {"train": train, "val": val}, found)
+    return diagnosis
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+    return ", ".join(names[:EXAMPLES]) + more
+
+
+def _examine_photos(diagnosis: Diagnosis, split: str, dataset: Dataset, found: list[Inspection]) -> None:
+    by_kind = defaultdict(list)
+    for sample, inspection in zip(dataset.samples, found, strict=True):
+        if inspection.reason:
+            by_kind[inspection.reason.split(":")[0]].append(f"{sample.image} ({inspection.reason})")
+    for kind, names in sorted(by_kind.items()):
+        diagnosis.errors.append(f"{split}: {len(names)} photos left out, {kind}: {_named(names)}")
+
+
+def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset) -> None:
+    bare = [sample.id for sample in dataset.samples if not sample.tags]
+    if bare and split == "train":
+        diagnosis.errors.append(f"train: {len(bare)} photos left out, no tag: {_named(bare)}")
+    elif bare:
+        diagnosis.warnings.append(f"{split}: {len(bare)} photos without a tag count as background: {_named(bare)}")
+    if dataset.unknown_tags:
+        listed = [f"{tag!r} ({count})" for tag, count in sorted(dataset.unknown_tags, key=lambda item: -item[1])]
+        diagnosis.warnings.append(f"{split}: tags that are no class were dropped (photos): {', '.join(listed)}")
+    counts = dataset.tag_matrix().sum(axis=0)
+    absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
+    if absent:
+        target = diagnosis.errors if split == "train" else diagnosis.warnings
+        target.append(f"{split}: no photo has the tag {_named(absent)}")
+
+
+def _examine_class_names(diagnosis: Diagnosis, train: Dataset, val: Dataset | None) -> None:
+    spellings = defaultdict(set)
+    unknown = train.unknown_tags + (val.unknown_tags if val is not None else ())
+    for name in (*train.classes, *(tag for tag, _ in unknown)):
+        spellings[name.casefold()].add(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            diagnosis.warnings.append(f"tags that differ only by case: {', '.join(sorted(names))}")
+    if val is not None and val.classes != train.classes:
+        diagnosis.errors.append(f"the classes differ: train has {train.classes}, val has {val.classes}")
+
+
+def _examine_duplicates(diagnosis: Diagnosis, splits: dict, found: dict[str, list[Inspection]]) -> None:
+    places = defaultdict(lambda: defaultdict(list))  # digest -> split -> samples
+    for split, inspections in found.items():
+        for sample, inspection in zip(splits[split].samples, inspections, strict=True):
+            if inspection.digest:
+                places[inspection.digest][split].append(sample)
+    leaks = [by["train"] + by["val"] for by in places.values() if "train" in by and "val" in by]
+    if leaks:
+        names = [f"{same[0].id} = {same[-1].id}" for same in leaks]
+        diagnosis.errors.append(f"{len(leaks)} photos are in train and in val, scores are too good: {_named(names)}")
+    for split in found:
+        groups = [by[split] for by in places.values() if len(by[split]) > 1]
+        if groups:
+            names = [" = ".join(sample.id for sample in group) for group in groups]
+            diagnosis.warnings.append(f"{split}: {len(groups)} photos occur more than once: {_named(names)}")
+        unequal = [g for g in groups if len({sample.tags for sample in g}) > 1]
+        if unequal:
+            names = [" = ".join(sample.id for sample in group) for group in unequal]
+            diagnosis.errors.append(f"{split}: {len(unequal)} equal photos have unequal tags: {_named(names)}")
+    if splits["val"] is not None:
+        both = sorted({s.id for s in splits["train"].samples} & {s.id for s in splits["val"].samples})
+        if both:
+            diagnosis.errors.append(f"{len(both)} ids are in train and in val: {_named(both)}")
+
+
+@dataclass
+class _MaskFindings:
+    shown: dict[str, frozenset[int]] = field(default_factory=dict)  # id -> classes drawn
+    ignored: int = 0
+    pixels: int = 0
+
+
+def _examine_masks(diagnosis: Diagnosis, split: str, dataset: Dataset, found: list[Inspection]) -> MaskReport | None:
+    if dataset.masks is None:
+        return None
+
+    def look(sample: Sample):
+        try:
+            mask = dataset.mask(sample)
+            unknown = ()
+            if mask is not None and isinstance(dataset.masks, MaskFolder):
+                unknown = dataset.masks.unknown_values(sample)
+            return mask if mask is None else (mask.shape, np.bincount(mask.ravel(), minlength=256), unknown)
+        except DataError as error:
+            return str(error)
+
+    findings, missing, unreadable, misshapen, strange = _MaskFindings(), [], [], [], []
+    with ThreadPoolExecutor(2) as pool:  # Pillow decodes without holding the interpreter
+        for sample, inspection, mask in zip(dataset.samples, found, pool.map(look, dataset.samples), strict=True):
+            if mask is None:
+                missing.append(sample.id)
+            elif isinstance(mask, str):
+                unreadable.append(mask)
+            else:
+                shape, counts, unknown = mask
+                if inspection.height and shape != (inspection.height, inspection.width):
+                    sizes = f"{shape[1]}x{shape[0]}, photo {inspection.width}x{inspection.height}"
+                    misshapen.append(f"{sample.id} ({sizes})")
+                if unknown:
+                    strange.append(f"{sample.id} ({', '.join(map(str, unknown))})")
+                findings.shown[sample.id] = frozenset((np.flatnonzero(counts[1:IGNORE])).tolist())
+                findings.ignored += int(counts[IGNORE])
+                findings.pixels += int(counts.sum())
+    for names, text, target in (
+        (missing, "have no mask and are not scored", diagnosis.warnings),
+        (unreadable, "have a mask that cannot be read", diagnosis.errors),
+        (misshapen, "have a mask of another size", diagnosis.errors),
+        (strange, "have mask values that stand for no class", diagnosis.errors),
+    ):
+        if names:
+            target.append(f"{split}: {len(names)} photos {text}: {_named(names)}")
+    report = _compare_with_tags(dataset, findings)
+    disagreeing = sum(
+        1 for sample in dataset.samples if sample.id in findings.shown and findings.shown[sample.id] != {*sample.tags}
+    )
+    if disagreeing:
+        diagnosis.warnings.append(f"{split}: tags and mask disagree in {disagreeing} of {report.masks} photos")
+    return report
+
+
+def _compare_with_tags(dataset: Dataset, findings: _MaskFindings) -> MaskReport:
+    not_drawn, not_tagged = Counter(), Counter()
+    for sample in dataset.samples:
+        if sample.id in findings.shown:
+            tags, shown = {*sample.tags}, findings.shown[sample.id]
+            not_drawn.update(tags - shown)
+            not_tagged.update(shown - tags)
+    return MaskReport(
+        masks=len(findings.shown),
+        tagged_not_drawn={name: not_drawn[index] for index, name in enumerate(dataset.classes)},
+        drawn_not_tagged={name: not_tagged[index] for index, name in enumerate(dataset.classes)},
+        ignored=findings.ignored / max(findings.pixels, 1),
+    )
+
+
+def _tables(split: str, dataset: Dataset, found: list[Inspection], masks: MaskReport | None) -> SplitReport:
+    tags = dataset.tag_matrix().astype(np.int64)
+    usable = sum(
+        1 for s, i in zip(dataset.samples, found, strict=True) if not i.reason and (s.tags or split != "train")
+    )
+    return SplitReport(
+        images=len(dataset),
+        usable=usable,
+        class_counts=dict(zip(dataset.classes, tags.sum(axis=0).tolist(), strict=True)),
+        co_occurrence=(tags.T @ tags).tolist(),
+        tags_per_image=dict(sorted(Counter(tags.sum(axis=1).tolist()).items())),
+        height=_spread([inspection.height for inspection in found if inspection.height]),
+        width=_spread([inspection.width for inspection in found if inspection.width]),
+        masks=masks,
+    )
+
+
+def _spread(values: list[int]) -> tuple[int, int, int]:
+    return (min(values), int(np.median(values)), max(values)) if values else (0, 0, 0)
+
+
+def _render_split(report: SplitReport, classes: tuple[str, ...]) -> list[str]:
+    side = max([len(name) for name in classes] + [len("class")])
+    cell = max(len(str(report.images)), 4)
+    head = ["class".ljust(side), "photos"] + (["tag, not drawn", "drawn, no tag"] if report.masks else [])
+    lines = ["  " + "  ".join(head)]
+    for name in classes:
+        row = [name.ljust(side), str(report.class_counts[name]).rjust(6)]
+        if report.masks:
+            row.append(str(report.masks.tagged_not_drawn[name]).rjust(14))
+            row.append(str(report.masks.drawn_not_tagged[name]).rjust(13))
+        lines.append("  " + "  ".join(row))
+    lines += ["", "  photos with both classes"]
+    lines.append("  " + " " * side + "".join(f"{index + 1:{cell + 1}}" for index in range(len(classes))))
+    for index, name in enumerate(classes):
+        counts = "".join(f"{count:{cell + 1}}" for count in report.co_occurrence[index])
+        lines.append(f"  {name.ljust(side)}{counts}  {index + 1}")
+    lines += ["", "  tags a photo: " + ", ".join(f"{n}: {count}" for n, count in report.tags_per_image.items())]
+    for title, (low, middle, high) in (("width", report.width), ("height", report.height)):
+        lines.append(f"  {title}: {low} to {high} px, median {middle}")
+    if report.masks:
+        lines.append(f"  masks: {report.masks.masks}, {report.masks.ignored:.1%} of their pixels are ignored")
+    return lines
