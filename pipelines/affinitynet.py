@@ -27,8 +27,9 @@ def run(context: Context) -> dict[str, float]:
     config, settings = context.config, context.config.affinitynet
     dataset = context.dataset("train")
 
-    def loss(features, batch):
-        losses = affinity_loss(pair_affinity(features, settings.radius), affinity_labels(batch["label"], settings.radius))
+    def loss(features, batch, total):
+        affinity = pair_affinity(features, settings.radius)
+        losses = affinity_loss(affinity, affinity_labels(batch["label"], settings.radius), total)
         return {"loss": losses.total, "loss_bg": losses.bg, "loss_fg": losses.fg, "loss_neg": losses.neg}
 
     return train_stage(

@@ -28,7 +28,7 @@ def run(context: Context) -> dict[str, float]:
             seed=config.seed,
             epoch=epoch,
         ),
-        loss=lambda logits, batch: {"loss": multilabel_soft_margin(logits, batch["tags"])},
+        loss=lambda logits, batch, total: {"loss": multilabel_soft_margin(logits, batch["tags"], total)},
     )
 
 

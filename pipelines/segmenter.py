@@ -30,7 +30,7 @@ def run(context: Context) -> dict[str, float]:
             seed=config.seed,
             epoch=epoch,
         ),
-        loss=lambda logits, batch: {"loss": pixel_loss(logits, batch["label"])},
+        loss=lambda logits, batch, total: {"loss": pixel_loss(logits, batch["label"], total)},
     )
 
 

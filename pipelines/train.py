@@ -67,7 +67,7 @@ def train_stage(
         images: training samples in one epoch.
         build: makes the model (called under the strategy's scope and the precision policy).
         batches: epoch -> tf.data.Dataset.
-        loss: (outputs, batch) -> dict of scalars with `loss`.
+        loss: (outputs, batch, total) -> dict of scalars with `loss`, see `tfwsss.training.Task`.
 
     Returns:
         The last epoch's entries.

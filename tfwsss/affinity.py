@@ -196,12 +196,14 @@ def pair_affinity(features, radius: int = 5, border: Literal["faithful", "full"]
     return affinity * tf.stack([on_grid(dy, dx) for dy, dx in _offsets(radius)], axis=1)
 
 
-def affinity_loss(affinity, labels: AffinityLabels) -> AffinityLoss:
+def affinity_loss(affinity, labels: AffinityLabels, total=lambda count: count) -> AffinityLoss:
     """Balanced cross entropy over the labelled pairs of the whole batch (equations 5 and 6).
 
     Args:
         affinity: [B, P, ...] in 0..1, from `pair_affinity` with border="faithful".
         labels: three arrays of the same shape.
+        total: where the batch is spread over several devices, sums a count of pairs over all of them. The results are
+            then the device's shares, which add up to the loss of the whole batch.
 
     Returns:
         Mean loss of background positives, of foreground positives, of negatives (0 without such pairs), and
@@ -211,7 +213,7 @@ def affinity_loss(affinity, labels: AffinityLabels) -> AffinityLoss:
 
     def mean_over(mask, loss):
         mask = tf.cast(mask, tf.float32)
-        return tf.reduce_sum(mask * loss) / (tf.reduce_sum(mask) + EPSILON)
+        return tf.reduce_sum(mask * loss) / (total(tf.reduce_sum(mask)) + EPSILON)
 
     positive = -tf.math.log(affinity + EPSILON)
     negative = -tf.math.log(1.0 + EPSILON - affinity)

@@ -4,8 +4,9 @@ Keras optimisers have one learning rate for all variables and, for SGD with mome
 the reference (a PyTorch SGD) multiplies at the update, which differs as soon as the rate changes. Hence our own rule.
 
 Groups of the PSA reference code: backbone kernels (x1, with decay), backbone biases (x2, without), kernels of layers
-trained from scratch (x10, with decay), their biases (x20, without). Frozen variables are in no group: they get
-neither gradient nor decay.
+trained from scratch (x10, with decay), their biases (x20, without). The scale of a group normalisation counts as a
+kernel and its offset as a bias; a batch normalisation that is trained (the reference has none) does not decay. Frozen
+variables are in no group: they get neither gradient nor decay.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 # The reference passes its weight decay where torch.optim.SGD takes the momentum.
 MOMENTUM = {"faithful": 5e-4, "corrected": 0.9}
+
+GROUP_NORM_PREFIX = "gn"  # layer names of AffinityNet's group normalisations: gn8_3, gn8_4, gn8_5
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,16 @@ def parameter_group(name: str, head: bool, settings: Optimizer) -> ParameterGrou
     """The group of a trainable variable.
 
     Args:
-        name: "layer/variable"; kernels decay, everything else (bias, gamma, beta) does not. Biases have their own rate.
+        name: "layer/variable".
         head: whether the layer is trained from scratch.
         settings: multipliers and weight decay.
     """
-    variable = name.rsplit("/", 1)[-1]
+    layer, variable = name.rsplit("/", 1)
     multiplier = settings.head_multiplier if head else 1.0
     if variable in ("bias", "beta"):
         multiplier *= settings.bias_multiplier
-    return ParameterGroup(multiplier, settings.weight_decay if variable.endswith("kernel") else 0.0)
+    decays = variable.endswith("kernel") or (variable == "gamma" and layer.startswith(GROUP_NORM_PREFIX))
+    return ParameterGroup(multiplier, settings.weight_decay if decays else 0.0)
 
 
 class GroupedOptimizer:
@@ -50,7 +54,8 @@ class GroupedOptimizer:
         variables: {"layer/variable": variable} to train.
         head_layers: names of layers trained from scratch.
         settings: rule, rates and decay.
-        total_steps: the learning rate of step s is ``learning_rate * (1 - s / total_steps) ** poly_power``.
+        total_steps: the learning rate of step s is ``learning_rate * (1 - s / total_steps) ** poly_power``; steps beyond
+            the last one keep its rate, as in the reference.
         momentum: of SGD; the velocity is ``m * v + g``, the update ``rate * v`` (PyTorch's form).
     """
 
@@ -76,38 +81,43 @@ class GroupedOptimizer:
 
     def learning_rate(self) -> tf.Tensor:
         """Rate of the group with multiplier 1 at the coming step."""
-        done = tf.cast(self.step, tf.float32) / float(self.total_steps)
-        return self.settings.learning_rate * tf.maximum(1.0 - done, 0.0) ** self.settings.poly_power
+        done = tf.cast(tf.minimum(self.step, self.total_steps - 1), tf.float32) / float(self.total_steps)
+        return self.settings.learning_rate * (1.0 - done) ** self.settings.poly_power
 
-    def apply(self, gradients) -> None:
-        """One step. Inside `strategy.run` the gradients are summed over the replicas first."""
-        replica = tf.distribute.get_replica_context()
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    def apply(self, gradients, usable=None) -> None:
+        """One step, in the replica context of `strategy.run` or without any strategy.
+
+        Args:
+            gradients: of the whole batch, i.e. already summed over the replicas; one for each variable.
+            usable: bool scalar; False leaves variables and moments as they are, only the schedule goes on. None: True.
+        """
         if self.settings.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.settings.clip_norm)
-        replica.merge_call(self._update_all, args=(gradients,))
+        tf.distribute.get_replica_context().merge_call(self._update_all, args=(gradients, usable))
 
-    def _update_all(self, strategy, gradients):
+    def _update_all(self, strategy, gradients, usable):
         rate, step = self.learning_rate(), tf.cast(self.step, tf.float32)
         for index, (variable, group) in enumerate(zip(self.variables, self.groups, strict=True)):
             slots = tuple(kind[index] for kind in self.slots.values())
-            arguments = (gradients[index], rate * group.multiplier, step, group.weight_decay, *slots)
+            arguments = (gradients[index], usable, rate * group.multiplier, step, group.weight_decay, *slots)
             strategy.extended.update(variable, self._update, args=arguments)
         self.step.assign_add(1)
 
-    def _update(self, variable, gradient, rate, step, weight_decay, *slots):
+    def _update(self, variable, gradient, usable, rate, step, weight_decay, *slots):
         gradient = gradient + weight_decay * variable
         if self.settings.name == "sgd":
             (velocity,) = slots
-            velocity.assign(self.momentum * velocity + gradient)
-            variable.assign_sub(rate * velocity)
-            return
-        first, second = slots
-        first.assign(ADAM_BETA_1 * first + (1 - ADAM_BETA_1) * gradient)
-        second.assign(ADAM_BETA_2 * second + (1 - ADAM_BETA_2) * gradient * gradient)
-        correction = tf.sqrt(1 - ADAM_BETA_2 ** (step + 1)) / (1 - ADAM_BETA_1 ** (step + 1))
-        variable.assign_sub(rate * correction * first / (tf.sqrt(second) + ADAM_EPSILON))
-
+            velocity_now = self.momentum * velocity + gradient
+            changes = [(velocity, velocity_now), (variable, variable - rate * velocity_now)]
+        else:
+            first, second = slots
+            first_now = ADAM_BETA_1 * first + (1 - ADAM_BETA_1) * gradient
+            second_now = ADAM_BETA_2 * second + (1 - ADAM_BETA_2) * gradient * gradient
+            correction = tf.sqrt(1 - ADAM_BETA_2 ** (step + 1)) / (1 - ADAM_BETA_1 ** (step + 1))
+            moved = variable - rate * correction * first_now / (tf.sqrt(second_now) + ADAM_EPSILON)
+            changes = [(first, first_now), (second, second_now), (variable, moved)]
+        for target, value in changes:
+            target.assign(value if usable is None else tf.where(usable, value, target))
 
 
 def tf_variable(variable) -> tf.Variable:

@@ -35,14 +35,16 @@ class Task:
         model: takes ``batch["image"]``.
         head_layers: names of layers trained from scratch.
         batches: epoch number -> finite tf.data.Dataset of dicts with `image` and the targets.
-        loss: (outputs, batch) -> dict of scalars with `loss`; the other entries are only reported.
+        loss: (outputs, batch, total) -> dict of scalars with `loss`; the other entries are only reported. Where the
+            batch is spread over several devices it gets one device's part and returns that device's share of each
+            entry: the shares add up to the entry of the whole batch. `total` sums a count over all devices.
         steps_per_epoch: batches of one epoch.
     """
 
     model: keras.Model
     head_layers: frozenset[str]
     batches: Callable[[int], tf.data.Dataset]
-    loss: Callable[[tf.Tensor, dict], dict]
+    loss: Callable[[tf.Tensor, dict, Callable], dict]
     steps_per_epoch: int
 
 
@@ -58,7 +60,10 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 class _LossScale:
-    """Dynamic loss scale for float16: halves on overflow, doubles after many good steps; 1 for other precisions."""
+    """Dynamic loss scale for float16: a step whose gradients overflow is left out and halves the scale, many good ones double it.
+
+    With other precisions the scale is 1 and nothing is checked.
+    """
 
     def __init__(self, precision: str):
         self.active = precision == "mixed_float16"
@@ -69,16 +74,21 @@ class _LossScale:
         return {"loss_scale": self.scale, "good_steps": self.good_steps}
 
     def unscale(self, gradients):
-        """Gradients of the unscaled loss; all zero, so that the step changes little, after an overflow."""
+        """(gradients of the unscaled loss, whether they are finite); None for finite when that is not checked."""
         if not self.active:
-            return gradients
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        gradients = [tf.where(finite, g / self.scale, tf.zeros_like(g)) for g in gradients]
+            return gradients, None
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        return [gradient / self.scale for gradient in gradients], finite
+
+    def update(self, strategy, finite) -> None:
+        """After each step, in cross-replica context."""
+        if not self.active:
+            return
+        finite = strategy.experimental_local_results(finite)[0]
         good = tf.where(finite, self.good_steps + 1, 0)
         grow = good >= LOSS_SCALE_GROWTH_STEPS
         self.scale.assign(tf.where(finite, tf.where(grow, self.scale * 2, self.scale), tf.maximum(self.scale / 2, 1.0)))
         self.good_steps.assign(tf.where(grow, tf.zeros_like(good), good))
-        return gradients
 
 
 class _Checkpoint:
@@ -106,9 +116,15 @@ class _Checkpoint:
                 if set(file.keys()) != set(self.variables):
                     raise StageError(f"{self.path}: the checkpoint is of another model; remove the file to start again")
                 for name, variable in self.variables.items():
-                    variable.assign(file.get_tensor(name).reshape(variable.shape))
+                    value, shape = file.get_tensor(name), tuple(variable.shape)
+                    if value.shape != (shape or (1,)):  # safetensors keeps a scalar as one number
+                        raise StageError(
+                            f"{self.path}: the checkpoint is of another model: {name} has shape {list(value.shape)}, "
+                            f"expected {list(shape)}; remove the file to start again"
+                        )
+                    variable.assign(value.reshape(shape))
                 return json.loads(file.metadata()["history"])
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise StageError(f"{self.path}: not a readable checkpoint ({error}); remove the file to start again") from None
 
 
@@ -137,9 +153,14 @@ def fit(
         One dict per epoch: `epoch` (from 1), `learning_rate` at its end, and the mean of every entry of the loss dict.
 
     Raises:
-        StageError: the loss is not finite, or the checkpoint is of another model.
+        StageError: the loss is not finite, the checkpoint is damaged or of another model, nothing is trainable, or XLA
+            is wanted on several devices.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if settings.xla and replicas > 1:
+        # The loss counts over all devices, and a compiled function cannot wait for another device.
+        raise StageError(f"xla: a step compiled by XLA runs on one device, found {replicas}; set xla to false")
     variables = {name: variable for name, variable in named_variables(task.model).items() if variable.trainable}
     if not variables:
         raise StageError("nothing to train: every layer of the model is frozen")
@@ -148,23 +169,31 @@ def fit(
         optimizer = GroupedOptimizer(variables, task.head_layers, settings.optimizer, total_steps, momentum)
         loss_scale = _LossScale(settings.precision)
 
-    @tf.function(jit_compile=settings.xla or None)
+    def total(value):
+        replica = tf.distribute.get_replica_context()
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, value) if replicas > 1 else value
+
     def gradients_of(batch):
         with tf.GradientTape() as tape:
             outputs = task.model(batch["image"], training=True)
-            losses = task.loss(tf.cast(outputs, tf.float32), batch)
-            scaled = losses["loss"] * loss_scale.scale / strategy.num_replicas_in_sync
+            losses = task.loss(tf.cast(outputs, tf.float32), batch, total)
+            scaled = losses["loss"] * loss_scale.scale
         return tape.gradient(scaled, optimizer.variables, unconnected_gradients="zero"), losses
+
+    if settings.xla:
+        gradients_of = tf.function(gradients_of, jit_compile=True)
 
     def replica_step(batch):
         gradients, losses = gradients_of(batch)
-        optimizer.apply(loss_scale.unscale(gradients))
+        gradients, finite = loss_scale.unscale(total(gradients))
+        optimizer.apply(gradients, finite)
+        tf.distribute.get_replica_context().merge_call(loss_scale.update, args=(finite,))
         return losses
 
     @tf.function
     def step(batch):
         losses = strategy.run(replica_step, args=(batch,))
-        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in losses.items()}
+        return {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for name, value in losses.items()}
 
     checkpoint = _Checkpoint(Path(folder) / CHECKPOINT, task.model, optimizer, loss_scale)
     history = checkpoint.restore()
