@@ -12,6 +12,7 @@ Three layouts:
 Inside a group variables have the order of `layer.weights`.
 """
 
+import itertools
 import math
 import re
 from collections import defaultdict
@@ -52,12 +53,8 @@ class _File:
     def texts(self, group: h5py.Group, name: str) -> list[str] | None:
         """An attribute that is a list of texts; long ones are split over NAME0, NAME1, ... None: not there."""
         attributes, values = group.attrs, []
-        parts = [name] if name in attributes else []
-        while not parts or parts[-1] != name:
-            part = f"{name}{len(parts)}"
-            if part not in attributes:
-                break
-            parts.append(part)
+        numbered = itertools.takewhile(attributes.__contains__, (f"{name}{part}" for part in itertools.count()))
+        parts = [name] if name in attributes else list(numbered)
         for part in parts:
             stored = attributes.get_id(part)
             if math.prod(stored.shape) * stored.dtype.itemsize > self.left:
