@@ -1,6 +1,7 @@
 """COCO instances: tags are the categories that occur, masks are drawn from the annotations when asked for."""
 
 import contextlib
+import functools
 import io
 import math
 from collections import Counter
@@ -115,7 +116,11 @@ def _draw(annotation: dict, height: int, width: int, where: str) -> np.ndarray:
                 if sum(shape["counts"]) != height * width or min(shape["counts"]) < 0:
                     raise DataError(f"{where}: run lengths do not add up to {height}x{width} pixels")
                 shape = rle.frPyObjects(shape, height, width)
-            return rle.decode(shape).astype(bool)
+            drawn = rle.decode(shape)
+            # Run lengths that end early leave the rest of the map as the memory was.
+            if drawn.max() > 1 or int(drawn.sum()) != int(rle.area(shape)):
+                raise DataError(f"{where}: run lengths do not add up to {height}x{width} pixels")
+            return drawn.astype(bool)
         polygons = [_polygon(points, height, width) for points in shape or [] if len(points) >= 6]
         if not polygons:
             return np.zeros((height, width), bool)
@@ -135,6 +140,15 @@ def _polygon(points: list, height: int, width: int) -> list[float]:
 
 def _load(path: Path) -> COCO:
     try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    return _load_version(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2)  # COCO's own training file takes half a minute, and every stage asks for it
+def _load_version(path: Path, mtime_ns: int, size: int) -> COCO:
+    try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints progress
             index = COCO(str(path))
         for key in ("images", "annotations", "categories"):
@@ -150,8 +164,6 @@ def _load(path: Path) -> COCO:
         return index
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except KeyError as error:
         raise DataError(f"{path}: an entry lacks the field {error}") from None
     except (ValueError, TypeError, AssertionError, AttributeError) as error:
