@@ -27,7 +27,7 @@ setup(
         "keras>=3.15,<3.16",
         "numpy>=1.26",
         "scipy>=1.11",
-        "pillow>=10.1",
+        "pillow>=11.0",
         "pydensecrf2>=1.1",
         "mlflow>=3.1,<4",
         "pydantic>=2.7,<3",
