@@ -3,19 +3,20 @@
 import tensorflow as tf
 
 from tfwsss.export.orientation import jpeg_orientation, png_orientation, upright
+from tfwsss.export.raw_bytes import equals, find_png_chunk
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
 
-def _png_size(data):
-    """(height, width) int64 from the IHDR chunk; fails when the first chunk is another."""
-    is_png = tf.logical_and(tf.strings.length(data) >= 33, tf.equal(tf.strings.substr(data, 12, 4), b"IHDR"))
-    check = tf.debugging.Assert(is_png, ["image_bytes: a PNG without a whole IHDR chunk"])
+def _png_header(data):
+    """(height, width, bit depth, colour type) int64 from the IHDR chunk; fails when the first chunk is another."""
+    raw = tf.io.decode_raw(tf.strings.substr(data, 0, 33), tf.uint8)
+    check = tf.debugging.Assert((tf.size(raw) == 33) & equals(raw, 12, b"IHDR"), ["image_bytes: a PNG without a whole IHDR chunk"])
     with tf.control_dependencies([check]):
-        fields = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int64)
-    width_height = tf.reduce_sum(tf.reshape(fields, [2, 4]) * tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64), axis=1)
-    return width_height[1], width_height[0]
+        fields = tf.cast(tf.ensure_shape(raw, [33])[16:26], tf.int64)
+    width, height = tf.unstack(tf.reduce_sum(tf.reshape(fields[:8], [2, 4]) * tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64), axis=1))
+    return height, width, fields[8], fields[9]
 
 
 def _jpeg_size(data):
@@ -41,9 +42,33 @@ def _decode_jpeg(data, max_megapixels):
     return upright(image, jpeg_orientation(data))
 
 
+def _over_white(image):
+    """[H, W, 4] uint8 -> [H, W, 3] uint8, in the integer arithmetic of Pillow's alpha_composite."""
+    image = tf.cast(image, tf.int32)
+    color, alpha = image[..., :3], image[..., 3:]
+    total = 128 * (color * alpha + 255 * (255 - alpha)) + 128 * 128
+    return tf.cast((total // 256 + total) // 256 // 128, tf.uint8)
+
+
+def _grey_16_bits(data):
+    # libpng would keep the high byte; training rounds 0..65535 to 0..255.
+    values = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.int32)
+    return tf.repeat(tf.cast((values * 255 + 32767) // 65535, tf.uint8), 3, axis=2)
+
+
 def _decode_png(data, max_megapixels):
-    data = _within_limit(data, *_png_size(data), max_megapixels)
-    return upright(tf.io.decode_png(data, channels=3), png_orientation(data))
+    height, width, depth, color = _png_header(data)
+    data = _within_limit(data, height, width, max_megapixels)
+    # Asked for alpha that is not there, TensorFlow makes it up, wrongly below 8 bits a channel.
+    has_alpha = (color == 4) | (color == 6) | (find_png_chunk(tf.io.decode_raw(data, tf.uint8), b"tRNS") >= 0)
+    image = tf.case(
+        [
+            ((color == 0) & (depth == 16), lambda: _grey_16_bits(data)),
+            (has_alpha, lambda: _over_white(tf.io.decode_png(data, channels=4))),
+        ],
+        default=lambda: tf.io.decode_png(data, channels=3),
+    )
+    return upright(image, png_orientation(data))
 
 
 def decode_image(data, max_megapixels: float):
@@ -54,7 +79,9 @@ def decode_image(data, max_megapixels: float):
         max_megapixels: files whose header announces more pixels are refused before anything is decoded.
 
     Returns:
-        uint8 [H, W, 3] RGB, turned upright by the EXIF orientation of a JPEG or of a PNG's eXIf chunk; alpha is dropped.
+        uint8 [H, W, 3] RGB, turned upright by the EXIF orientation of a JPEG or of a PNG's eXIf chunk (before the
+        pixels), transparent pixels laid over white, 16-bit grey scaled: as `tfwsss.data.image.read_image`. CMYK may differ by
+        one grey level.
 
     Raises (in the graph):
         InvalidArgumentError: neither JPEG nor PNG, damaged, empty, or larger than the limit.

@@ -42,6 +42,9 @@ class Inference:
             raise ExportError(f"model output: found shape {shape} for an image of {height}x{width}, expected [B, h, w, L] with L in 2..{MAX_LABELS}")
         self.num_labels = int(shape[3])
         self._resizes = shape[1:3] != (height, width)
+        # One trace, however many signatures and test-time variants use the network.
+        photos = tf.TensorSpec([None, None, None, 3], tf.float32)
+        self._network = tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), input_signature=[photos])
 
     @property
     def is_plain(self) -> bool:
@@ -49,7 +52,7 @@ class Inference:
         return self.scales == (1.0,) and not self.flip
 
     def _logits(self, images, size):
-        logits = tf.cast(self.model(self.normalization(images), training=False), tf.float32)
+        logits = self._network(self.normalization(images))
         return tf.image.resize(logits, size) if self._resizes else logits
 
     def _scaled_scores(self, images, scale, size):

@@ -5,7 +5,7 @@ process can help; the ONNX file runs in a second one in which TensorFlow cannot 
 
 Rule, per image: let ``a`` be the Keras logits and ``e = tolerance * (max(a) - min(a))``, the numeric error that float32
 arithmetic in another order can cause. Where an artefact's label k differs from Keras' argmax, ``max_j a_j - a_k <= e``
-must hold; scores must agree to ``e``. With test-time variants ``a`` is the logarithm of the averaged scores.
+must hold; scores must agree to ``e`` (and a millionth, what float32 resolves near 1). With test-time variants ``a`` is the logarithm of the averaged scores.
 """
 
 import json

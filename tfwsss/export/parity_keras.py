@@ -15,6 +15,7 @@ from tfwsss.errors import ExportError, TfwsssError
 from tfwsss.normalization import Normalization
 
 SMALLEST_SCORE = 1e-12  # averaged scores below this are equal in the comparison: their logarithm is noise
+SCORE_RESOLUTION = 1e-6
 
 
 def smooth_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -100,7 +101,7 @@ class Comparison:
         if found.dtype != np.float32 or found.shape != expected.shape:
             raise ExportError(f"{self._artefact}: {name}: found scores {found.dtype} {found.shape}, expected float32 {expected.shape}")
         for index, values in enumerate(logits):
-            bound = self._tolerance * (values.max() - values.min())
+            bound = self._tolerance * (values.max() - values.min()) + SCORE_RESOLUTION
             difference = np.abs(found[index] - expected[index])
             place = np.unravel_index(difference.argmax(), difference.shape)
             if not difference[place] <= bound:

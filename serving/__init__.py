@@ -1,0 +1,1 @@
+"""What runs an exported segmenter: TensorFlow Serving (`tf_serving`) and ONNX Runtime (`onnx`)."""

@@ -1,0 +1,17 @@
+"""Typed errors of the runtime. It is used without the rest of the project, hence they are its own."""
+
+
+class SegmenterError(Exception):
+    """Base class. The message names the file or argument, what was found and what was expected."""
+
+
+class ModelError(SegmenterError):
+    """The file is missing, not ONNX, or not an exported segmenter."""
+
+
+class DeviceError(SegmenterError):
+    """The device that was asked for cannot be used."""
+
+
+class ImageError(SegmenterError):
+    """An image is unreadable, too large, or of the wrong type or shape."""
