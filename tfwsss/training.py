@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -56,7 +57,14 @@ def make_deterministic(seed: int) -> None:
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
     """`single`: the default device; `mirrored`: all local GPUs."""
-    return tf.distribute.MirroredStrategy() if name == "mirrored" else tf.distribute.get_strategy()
+    return _mirrored() if name == "mirrored" else tf.distribute.get_strategy()
+
+
+@cache
+def _mirrored() -> tf.distribute.Strategy:
+    # One for the whole process: a second one numbers its reductions from the start again, and TensorFlow takes them for
+    # those of the first.
+    return tf.distribute.MirroredStrategy()
 
 
 class _LossScale:
@@ -124,7 +132,7 @@ class _Checkpoint:
                         )
                     variable.assign(value.reshape(shape))
                 return json.loads(file.metadata()["history"])
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:  # damaged, or without a history
             raise StageError(f"{self.path}: not a readable checkpoint ({error}); remove the file to start again") from None
 
 
