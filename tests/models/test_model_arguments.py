@@ -73,6 +73,7 @@ def test_normalization_is_that_of_keras_applications(backbone, own):
 
 @pytest.mark.parametrize("features", [448, 896])
 def test_affinitynet_initialisers(features):
+    keras.utils.set_random_seed(0)
     network = models.build_affinitynet("vgg16", features=features, width=0.125)
     shares = {"f8_3": 1, "f8_4": 2, "f8_5": 4}
     for name, share in shares.items():
@@ -83,7 +84,7 @@ def test_affinitynet_initialisers(features):
         assert np.abs(kernel).max() > 2.6 * sigma, "truncated"
     limit = 4 * np.sqrt(6 / (2 * features))
     kernel = np.abs(network.get_layer("f9").kernel.numpy())
-    assert 0.99 * limit < kernel.max() <= limit
+    assert 0.99 * limit < kernel.max() <= 1.0001 * limit
 
 
 @pytest.mark.parametrize(

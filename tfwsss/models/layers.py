@@ -99,7 +99,9 @@ class Resize(keras.layers.Layer):
     def call(self, inputs):
         x, reference = inputs
         size = (tf.shape(reference)[1:3] + self.stride - 1) // self.stride
-        return tf.cast(tf.image.resize(x, size, method="bilinear", antialias=False), self.compute_dtype)
+        resized = tf.image.resize(x, size, method="bilinear", antialias=False)
+        resized.set_shape(self.compute_output_shape((x.shape, reference.shape)))
+        return tf.cast(resized, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         x, reference = input_shape
