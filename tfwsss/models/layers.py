@@ -39,6 +39,11 @@ def conv2d(
         padding = "valid"
         if kernel > 1:
             x = keras.layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+        else:
+            # The same as a strided 1x1 convolution, whose gradient crashes TensorFlow 2.21's oneDNN kernels on fewer
+            # than 16 channels.
+            x = keras.layers.MaxPooling2D(1, strides=stride, padding="valid", name=f"{name}_subsample")(x)
+            stride = 1
     kind = DilatedConv2D if dilation > 1 else keras.layers.Conv2D
     return kind(
         filters,
