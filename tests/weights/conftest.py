@@ -84,7 +84,7 @@ def torch_pickle(arrays, extra=b"") -> bytes:
     """The pickle of a state dict whose storages are numbered; `extra`: pickled key and value to add."""
     out = [b"\x80\x02ccollections\nOrderedDict\n)R("]
     for key, (name, array) in enumerate(arrays.items()):
-        strides = [step // 4 for step in np.ascontiguousarray(array).strides] if array.size else [1] * array.ndim
+        strides = [int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)]
         storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(str(key)) + _text("cpu")
         out += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", storage, _number(array.size), b"tQ", _number(0)]
         out += [_numbers(array.shape), _numbers(strides), b"\x89ccollections\nOrderedDict\n)RtR"]

@@ -19,7 +19,7 @@ from tfwsss.weights.naming import from_caffe
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 # Messages of a network of a thousand layers have some ten thousand fields.
-MAX_FIELDS = 1_000_000
+MAX_FIELDS = 200_000
 
 
 class _Budget:

@@ -1,4 +1,4 @@
-"""Keras weight files (`.weights.h5`, `.h5`) of Keras 2 and 3, read with h5py alone.
+"""Keras weight files (`.weights.h5`, `.h5`) of Keras 2 and 3, read with h5py alone (no code and no other file is touched).
 
 Three layouts:
 
@@ -16,8 +16,10 @@ import itertools
 import math
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 
 import h5py
+import keras
 import numpy as np
 
 from tfwsss.errors import WeightsError
@@ -126,30 +128,33 @@ def _variable_groups(file: _File, group: h5py.Group, depth: int = 0) -> dict[str
     return found
 
 
-def _by_class(layers: dict, heads: frozenset[str]) -> tuple[dict, dict]:
-    """{group name: layer name} of all layers with variables, and of those outside the heads."""
-    tables = []
-    for without in (frozenset(), heads):
+def _kinds(layer) -> tuple[str, str]:
+    """Names of the layer's class and of the Keras class it is or extends: files of published networks know only those."""
+    classes = [c.__name__ for c in type(layer).__mro__ if getattr(keras.layers, c.__name__, None) is c]
+    return type(layer).__name__, classes[0] if classes else type(layer).__name__
+
+
+def _numbered(layers: dict, heads: frozenset[str]) -> Iterator[dict[str, str]]:
+    """The ways in which a file may number the layers that have variables: {group name: layer name}."""
+    for which, without in itertools.product((0, 1), (frozenset(), heads)):
         table, counts = {}, defaultdict(int)
         for name, layer in layers.items():
             if name in without or not layer.weights:
                 continue
-            kind = _snake_case(type(layer).__name__)
+            kind = _snake_case(_kinds(layer)[which])
             table[f"{kind}_{counts[kind]}" if counts[kind] else kind] = name
             counts[kind] += 1
-        tables.append(table)
-    return tuple(tables)
+        yield table
 
 
 def _modern(file: _File, groups: dict[str, h5py.Group], layers: dict, heads: frozenset[str]) -> dict[str, np.ndarray]:
     short = {"/".join(part for part in path.split("/") if part not in _LISTS): group for path, group in groups.items()}
-    everything, backbone = _by_class(layers, heads)
     # Numbered groups say which layer they are only if the whole sequence is there, with or without the output layers.
-    by_class = next((table for table in (everything, backbone) if table.keys() == short.keys()), {})
+    numbered = next((table for table in _numbered(layers, heads) if table.keys() == short.keys()), {})
     named = {}
     for path, group in short.items():
         attribute = group.attrs.get("name")
-        layer_name = attribute if isinstance(attribute, str) else by_class.get(path, path)
+        layer_name = attribute if isinstance(attribute, str) else numbered.get(path, path)
         members = file.children(group)
         arrays = [members[key] for key in sorted(members, key=int)]
         if not all(isinstance(array, h5py.Dataset) for array in arrays):
