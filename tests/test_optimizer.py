@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from tfwsss.config import Optimizer
 from tfwsss.models import build_affinitynet, build_classifier, head_layers
-from tfwsss.optimizer import MOMENTUM, GroupedOptimizer, ParameterGroup, parameter_group
-from tfwsss.weights import named_variables
+from tfwsss.optimizer import MOMENTUM, GroupedOptimizer, ParameterGroup, parameter_group, trainable_variables
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12
@@ -170,8 +169,7 @@ def test_groups(name, head, multiplier, decays):
 
 
 def trained(model):
-    variables = {name: variable for name, variable in named_variables(model).items() if variable.trainable}
-    return GroupedOptimizer(variables, head_layers(model), Optimizer(), 10, 0.0)
+    return GroupedOptimizer(trainable_variables(model), head_layers(model), Optimizer(), 10, 0.0)
 
 
 def test_groups_of_the_references_networks():

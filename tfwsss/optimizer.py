@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfwsss.config import Optimizer
+from tfwsss.weights import named_variables
 
 ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
@@ -21,6 +22,15 @@ ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 MOMENTUM = {"faithful": 5e-4, "corrected": 0.9}
 
 GROUP_NORM_PREFIX = "gn"  # layer names of AffinityNet's group normalisations: gn8_3, gn8_4, gn8_5
+
+
+def trainable_variables(model) -> dict:
+    """{"layer/variable": variable} of everything in the model that is not frozen.
+
+    Keras 2 leaves a variable's own `trainable` True when its layer is frozen; the model's list is right on both.
+    """
+    trainable = {id(variable) for variable in model.trainable_variables}
+    return {name: variable for name, variable in named_variables(model).items() if id(variable) in trainable}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from safetensors.numpy import save_file
 from tfwsss.atomic import atomic_path
 from tfwsss.config import Training
 from tfwsss.errors import StageError
-from tfwsss.optimizer import GroupedOptimizer, tf_variable
-from tfwsss.weights import named_variables
+from tfwsss.optimizer import GroupedOptimizer, tf_variable, trainable_variables
 
 CHECKPOINT = "checkpoint.safetensors"
 LOSS_SCALE_START, LOSS_SCALE_GROWTH_STEPS = 2.0**15, 2000
@@ -53,6 +52,9 @@ def make_deterministic(seed: int) -> None:
     """Seed Python, numpy and TensorFlow, and ask TensorFlow for repeatable kernels. Call before models are built."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+    if hasattr(keras.backend, "experimental"):
+        # Keras 2 would keep the state of dropout inside the operations, where no checkpoint can reach it.
+        keras.backend.experimental.enable_tf_random_generator()
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -99,6 +101,12 @@ class _LossScale:
         self.good_steps.assign(tf.where(grow, tf.zeros_like(good), good))
 
 
+def _keras_2_generators(model) -> list[tf.Variable]:
+    """States of the dropout generators, which Keras 2 leaves out of `model.variables` and Keras 3 does not."""
+    generators = (getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in model.layers)
+    return [generator.state for generator in generators if generator is not None]
+
+
 class _Checkpoint:
     """All state of a training as one safetensors file, replaced atomically after each epoch."""
 
@@ -106,8 +114,8 @@ class _Checkpoint:
         self.path = path
         self.variables = {f"optimizer/{name}": variable for name, variable in optimizer.state().items()}
         self.variables.update(loss_scale.state())
-        # model.variables also holds the counters of the dropout generators, whose names need not be unique.
-        for index, variable in enumerate(model.variables):
+        # By position: the states of the dropout generators, which belong to it, have no unique names.
+        for index, variable in enumerate([*model.variables, *_keras_2_generators(model)]):
             self.variables[f"model/{index}"] = tf_variable(variable)
 
     def save(self, history: list[dict]) -> None:
@@ -169,7 +177,7 @@ def fit(
     if settings.xla and replicas > 1:
         # The loss counts over all devices, and a compiled function cannot wait for another device.
         raise StageError(f"xla: a step compiled by XLA runs on one device, found {replicas}; set xla to false")
-    variables = {name: variable for name, variable in named_variables(task.model).items() if variable.trainable}
+    variables = trainable_variables(task.model)
     if not variables:
         raise StageError("nothing to train: every layer of the model is frozen")
     with strategy.scope():
