@@ -184,9 +184,11 @@ class Segmenter:
             raise ModelError(f"this file has the outputs {self.metadata['outputs']}; export it with outputs=('scores',)")
         return self._session.run(["scores"], {"images": images})[0]
 
-    def overlay(self, image, mask: np.ndarray, opacity: float = 0.5) -> np.ndarray:
-        """The photo with the classes' colours over it, uint8 [H, W, 3]; `image` as in a call, `mask` its result."""
-        return overlay(to_array(image, self._max_megapixels), mask, self.palette, opacity)
+    def overlay(self, image, mask: np.ndarray, opacity: float = 0.5):
+        """The photo with the classes' colours over it, as a PIL image; `image` as in a call, `mask` its result."""
+        from PIL import Image
+
+        return Image.fromarray(overlay(to_array(image, self._max_megapixels), mask, self.palette, opacity))
 
     def _tiled(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]

@@ -85,20 +85,24 @@ def test_the_same_model_gives_the_same_bytes(tiny_model, tmp_path):
     assert [[node.op_type for node in model.graph.node] for model in models][0] == [node.op_type for node in models[1].graph.node]
 
 
-@pytest.mark.parametrize("backbone", ["resnet38", "mobilenetv2"])
-def test_dilated_convolutions_stay_single_operations(made, backbone, tmp_path):
+@pytest.mark.parametrize(("backbone", "widest", "stride"), [("resnet38", 12, 8), ("mobilenetv2", 18, 16)])
+def test_real_segmenters_stay_simple_graphs(made, backbone, widest, stride, tmp_path):
     segmenter = made(backbone)
-    model = onnx.load(export_onnx(segmenter.model, tmp_path / "m.onnx", **segmenter.arguments))
+    path = export_onnx(segmenter.model, tmp_path / "m.onnx", **segmenter.arguments)
+    model = onnx.load(path)
     dilations = [tuple(item.ints) for node in model.graph.node if node.op_type == "Conv" for item in node.attribute if item.name == "dilations"]
-    assert max(dilations) == ((12, 12) if backbone == "resnet38" else (18, 18))
+    assert max(dilations) == (widest, widest)  # a dilated convolution is one operation, not a dozen
     operations = Counter(node.op_type for node in model.graph.node)
     assert not {"SpaceToDepth", "DepthToSpace"} & set(operations)
     assert operations["Transpose"] <= 2  # in and out of channels-first, nowhere else
+    field = json.loads(properties(path)["receptive_field"])
+    assert field["stride"] == stride
+    assert 400 < field["reach"] < 600 if backbone == "resnet38" else field["reach"] is None  # ASPP pools the whole photo
 
 
 @pytest.fixture(scope="module")
 def photos(photo):
-    return [photo(48, 64, seed) for seed in range(6)]
+    return [photo(48, 64 if seed > 1 else 51, seed) for seed in range(6)]
 
 
 def test_half_precision_is_half_the_size_and_nearly_the_same(made, photos, tmp_path):
@@ -107,28 +111,40 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(made, photos, tmp_p
     assert paths["fp16"].stat().st_size < 0.6 * paths["fp32"].stat().st_size
     model = onnx.load(paths["fp16"])
     assert {axes(value)[0] for value in model.graph.output} == {"batch"} and properties(paths["fp16"])["precision"] == "fp16"
-    images = np.stack(photos)
+    images = np.stack(photos[2:])
     full, half = (session(paths[name]).run(None, {"images": images})[0] for name in ("fp32", "fp16"))
     assert half.dtype == np.float32
     assert np.abs(full - half).max() < 0.05
     assert (full.argmax(3) != half.argmax(3)).mean() < 0.01
 
 
-@pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile"])
-def test_integers_are_per_channel_and_nearly_the_same(made, photos, tmp_path, calibration):
+def test_integers_are_per_channel_and_nearly_the_same(made, photos, tmp_path):
     segmenter = made("mobilenetv2")
     arguments = segmenter.arguments | {"outputs": ("scores",)}
-    path = export_onnx(segmenter.model, tmp_path / "int8.onnx", precision="int8", calibration_images=photos[:4], calibration=calibration, **arguments)
+    path = export_onnx(segmenter.model, tmp_path / "int8.onnx", precision="int8", calibration_images=photos[:4], **arguments)
     model = onnx.load(path)
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in arrays and arrays[node.input[0]].ndim == 4]
     assert len(weights) > 30
     assert all(arrays[node.input[0]].dtype == np.int8 and arrays[node.input[1]].shape == (arrays[node.input[0]].shape[0],) for node in weights)
-    assert json.loads(properties(path)["calibration"]) == {"method": calibration, "images": 4}
     images = np.stack(photos[4:])
     expected = Inference(segmenter.model, segmenter.arguments["normalization"]).mask(tf.constant(images)).numpy()
     found = session(path).run(None, {"images": images})[0].argmax(3)
     assert (found != expected).mean() < 0.25  # random weights: no class is far ahead of the next
+
+
+def test_each_calibration_chooses_its_own_ranges(tiny_model, photos, tmp_path):
+    scales = {}
+    for calibration in ("minmax", "entropy", "percentile"):
+        arguments = {"class_names": CLASSES, "normalization": TORCH, "precision": "int8", "calibration_images": photos, "calibration": calibration}
+        path = export_onnx(tiny_model, tmp_path / f"{calibration}.onnx", **arguments)
+        assert json.loads(properties(path)["calibration"]) == {"method": calibration, "images": len(photos)}
+        model = onnx.load(path)
+        scales[calibration] = [float(onnx.numpy_helper.to_array(t)) for t in model.graph.initializer if t.name.endswith("_scale") and not t.dims]
+        expected = Inference(tiny_model, TORCH).mask(tf.constant(photos[0][None])).numpy()
+        assert (session(path).run(None, {"images": photos[0][None]})[0] != expected).mean() < 0.05
+    assert len({tuple(values) for values in scales.values()}) == 3
+    assert max(scales["minmax"]) >= max(scales["percentile"])
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_overlay_colours_the_classes_only(segmenter, photo):
     image = photo(8, 9)
     mask = np.zeros((8, 9), np.uint8)
     mask[2:4, 3:5] = 2
-    picture = segmenter.overlay(image, mask, opacity=0.25)
+    picture = np.asarray(segmenter.overlay(image, mask, opacity=0.25))
     np.testing.assert_array_equal(picture[mask == 0], image[mask == 0])
     np.testing.assert_array_equal(picture[2, 3], np.rint(0.75 * image[2, 3] + 0.25 * segmenter.palette[2]))
     np.testing.assert_array_equal(overlay(image, mask, segmenter.palette, 0.0), image)

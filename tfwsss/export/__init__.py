@@ -1,8 +1,9 @@
-"""Export of a trained segmenter: SavedModel for TensorFlow Serving, ONNX for everything else, and the parity check."""
+"""Export of a trained segmenter: SavedModel for TensorFlow Serving, ONNX for everything else, and the checks."""
 
+from tfwsss.export.accuracy import check_accuracy
 from tfwsss.export.inference import Inference
 from tfwsss.export.onnx import export_onnx
 from tfwsss.export.parity import check_parity
 from tfwsss.export.saved_model import export_saved_model
 
-__all__ = ["Inference", "check_parity", "export_onnx", "export_saved_model"]
+__all__ = ["Inference", "check_accuracy", "check_parity", "export_onnx", "export_saved_model"]

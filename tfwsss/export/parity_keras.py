@@ -1,6 +1,7 @@
 """The fresh process of the parity check: `python -m tfwsss.export.parity_keras REQUEST.json` (see `tfwsss.export.parity`)."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,14 @@ def _batches(request: dict):
         from tfwsss.data.image import read_image
 
         for photo in map(Path, request["photos"]):
-            yield photo.name, read_image(photo)[np.newaxis], photo.read_bytes()
+            # Photos are the caller's choice; the limit on their size is for files from elsewhere.
+            yield photo.name, read_image(photo, max_megapixels=math.inf)[np.newaxis], photo.read_bytes() if _decodes_alike(photo) else None
+
+
+def _decodes_alike(photo: Path) -> bool:
+    """Whether `serve_bytes` sees the pixels that training sees, as it does except for the cases named in its description."""
+    with Image.open(photo) as picture:
+        return picture.format in ("JPEG", "PNG") and picture.mode != "CMYK" and not {"xmp", "XML:com.adobe.xmp"} & set(picture.info)
 
 
 def _run_onnx(path: str, folder: Path) -> None:

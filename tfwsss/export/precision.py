@@ -27,10 +27,17 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 class _Photos(CalibrationDataReader):
     def __init__(self, images):
-        self._images = iter(images)
+        self._images = images
+        self.set_range(0, len(images))
+
+    def __len__(self):
+        return len(self._images)
+
+    def set_range(self, start_index: int, end_index: int):
+        self._rest = iter(self._images[start_index:end_index])
 
     def get_next(self):
-        image = next(self._images, None)
+        image = next(self._rest, None)
         return None if image is None else {"images": image[np.newaxis]}
 
 
@@ -74,5 +81,8 @@ def to_int8(model: onnx.ModelProto, images, calibration: str) -> onnx.ModelProto
             weight_type=QuantType.QInt8,
             nodes_to_exclude=convolutions[-1:],  # the class scores: neighbouring labels are told apart by small differences
             calibrate_method=_CALIBRATION[calibration],
+            # One photo at a time, for every method whatever the name says: all together, their activations fill the
+            # memory, and photos of different sizes are an error.
+            extra_options={"CalibStridedMinMax": 1},
         )
         return onnx.load(folder / "int8.onnx")

@@ -56,7 +56,8 @@ def export_saved_model(
     * `scores`: `images` -> `scores` float32 [B, H, W, num_classes + 1], softmax over the last axis.
     * `serve_bytes`: `image_bytes` string [B], JPEG or PNG files, each of its own size -> `mask_png_bytes` string [B],
       one grey 8-bit PNG per file whose grey levels are the labels. Photos are turned upright by their EXIF orientation
-      first, so the mask has the size of the upright photo. A file that is neither JPEG nor PNG, is damaged, or whose
+      first, so the mask has the size of the upright photo. Pixels are those that training sees, except that CMYK photos
+      may differ by one grey level and an orientation that only XMP states is not applied. A file that is neither JPEG nor PNG, is damaged, or whose
       header announces more than `max_megapixels` fails the whole request with INVALID_ARGUMENT before it is decoded.
 
     `assets/metadata.json` holds what `tfwsss.export.metadata.describe` lists. Batch, height and width are free.
@@ -81,7 +82,7 @@ def export_saved_model(
     if max_megapixels <= 0:
         raise ExportError(f"max_megapixels: found {max_megapixels!r}, expected a positive number")
     inference = Inference(model, normalization, scales=scales, flip=flip)
-    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes"}
+    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes, not from XMP"}
     text = json.dumps(describe(inference, class_names, facts), indent=2, ensure_ascii=False)
     signatures = _signatures(inference, max_megapixels)
     # Tracking the variables alone, not the Keras model, keeps Keras' own functions and configuration out of the file.
