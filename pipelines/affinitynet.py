@@ -37,6 +37,7 @@ def run(context: Context) -> dict[str, float]:
         "affinitynet",
         settings,
         images=len(dataset.samples) * settings.crops_per_image,
+        momentum=config.switches.momentum,
         build=lambda: affinity_model(config),
         batches=lambda epoch: affinity_batches(
             dataset,

@@ -19,6 +19,7 @@ def run(context: Context) -> dict[str, float]:
         "classifier",
         settings,
         images=len(dataset.samples),
+        momentum=config.switches.momentum,
         build=lambda: build_classifier(settings.model.backbone, dataset.num_classes, **arguments),
         batches=lambda epoch: classifier_batches(
             dataset,

@@ -14,19 +14,20 @@ def run(context: Context) -> dict[str, float]:
     config, settings = context.config, context.config.segmenter
     dataset = context.dataset("train")
     pixel_loss = {"cross_entropy": segmentation_cross_entropy, "ohem": ohem_cross_entropy}[settings.loss]
-    arguments = model_arguments(settings.model, config.switches.dropout)
+    arguments = model_arguments(settings.model, "corrected")
     return train_stage(
         context,
         "segmenter",
         settings,
         images=len(dataset.samples),
+        momentum="corrected",
         build=lambda: build_segmenter(settings.model.backbone, dataset.num_classes, head=settings.head, **arguments),
         batches=lambda epoch: segmenter_batches(
             dataset,
             context.work / "pseudo_labels",
             settings,
             normalization(settings.model.backbone),
-            filter=pil_filter(config.switches.resize_filter),
+            filter=pil_filter("corrected"),
             seed=config.seed,
             epoch=epoch,
         ),
@@ -39,7 +40,7 @@ STAGE = Stage(
     run=run,
     needs=("classifier", "pseudo_labels"),
     data=("train",),
-    settings=("seed", "segmenter", "switches.momentum", "switches.dropout", "switches.resize_filter"),
+    settings=("seed", "segmenter"),
     code=(
         "pipelines.segmenter",
         "pipelines.train",

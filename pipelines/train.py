@@ -8,7 +8,7 @@ import keras
 from pipelines.progress import console, progress_bar
 from pipelines.runner import Context
 from tfwsss.atomic import write_json
-from tfwsss.config import Model, Training
+from tfwsss.config import Fidelity, Model, Training
 from tfwsss.models import head_layers
 from tfwsss.optimizer import MOMENTUM
 from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic, make_strategy
@@ -54,6 +54,7 @@ def train_stage(
     settings: Training,
     *,
     images: int,
+    momentum: Fidelity,
     build: Callable[[], keras.Model],
     batches: Callable,
     loss: Callable,
@@ -65,6 +66,7 @@ def train_stage(
         name: of the stage.
         settings: its section of the configuration.
         images: training samples in one epoch.
+        momentum: the value of SGD's momentum, by switch.
         build: makes the model (called under the strategy's scope and the precision policy).
         batches: epoch -> tf.data.Dataset.
         loss: (outputs, batch, total) -> dict of scalars with `loss`, see `tfwsss.training.Task`.
@@ -96,7 +98,7 @@ def train_stage(
         history = fit(
             task,
             settings,
-            momentum=MOMENTUM[config.switches.momentum],
+            momentum=MOMENTUM[momentum],
             folder=folder,
             strategy=strategy,
             on_step=bar.advance,

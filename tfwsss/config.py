@@ -6,11 +6,21 @@ Image-level Supervision", CVPR 2018 (PSA). Files are YAML; `extends: other.yaml`
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
+from tfwsss.config_errors import describe
 from tfwsss.errors import ConfigError
 
 PRESET_FOLDER = Path(__file__).parent / "configs"
@@ -19,10 +29,22 @@ Fidelity = Literal["faithful", "corrected"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Section(BaseModel):
-    """Unknown keys are errors: a misspelt field must not be ignored."""
+def _ascending(interval: tuple) -> tuple:
+    if interval[0] > interval[1]:
+        raise ValueError("expected the smaller number first")
+    return interval
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
+Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt field must not be ignored. Numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # ----------------------------------------------------------------------------------------------------- data
@@ -73,10 +95,10 @@ class ScenesData(DataSection):
     train_images: PositiveInt = 300
     val_images: PositiveInt = 100
     size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
-    seed: int = 0
+    seed: Seed = 0
 
 
-Data = Annotated[Union[VocData, CocoData, FolderData, ScenesData], Field(discriminator="format")]
+Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminator="format")]
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -87,7 +109,7 @@ class Model(Section):
     width: PositiveFloat = Field(1.0, description="channel multiplier of the backbone (alpha of the mobilenets)")
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
-    freeze: bool = Field(True, description="keep the first blocks fixed as PSA does (METHOD 2); False for training from scratch")
+    freeze: bool = Field(True, description="keep the first blocks fixed as PSA does; False for training from scratch")
     weights: str | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
 
 
@@ -113,7 +135,7 @@ class Training(Section):
 
 
 class Classifier(Training):
-    resize_long: tuple[PositiveInt, PositiveInt] = Field((256, 512), description="long side drawn uniformly from this closed interval")
+    resize_long: Integers = Field((256, 512), description="long side drawn uniformly from this closed interval")
 
 
 class AffinityNet(Training):
@@ -133,7 +155,7 @@ class AffinityNet(Training):
 
 class Segmenter(Training):
     head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
-    scale_range: tuple[PositiveFloat, PositiveFloat] = Field((0.7, 1.3), description="random scale of the photo before cropping")
+    scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
     loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
 
 
@@ -141,9 +163,9 @@ class Segmenter(Training):
 
 
 class Cams(Section):
-    scales: tuple[PositiveFloat, ...] = (1.0, 0.5, 1.5, 2.0)
+    scales: Scales = (1.0, 0.5, 1.5, 2.0)
     flip: bool = True
-    activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 (METHOD 4), plain relu otherwise; auto chooses by backbone")
+    activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
     dtype: Literal["float16", "float32"] = "float16"
 
 
@@ -191,7 +213,7 @@ class PseudoLabels(Section):
 
 
 class Evaluate(Section):
-    scales: tuple[PositiveFloat, ...] = (0.75, 1.0, 1.25)
+    scales: Scales = (0.75, 1.0, 1.25)
     flip: bool = True
     crf: Crf | None = Crf()
 
@@ -199,7 +221,7 @@ class Evaluate(Section):
 class Export(Section):
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(("fp32",), description="ONNX variants: model.onnx (fp32), model.fp16.onnx, model.int8.onnx")
     opset: Annotated[int, Field(ge=13, le=18)] = 17
-    scales: tuple[PositiveFloat, ...] = Field((1.0,), description="test-time scales inside the exported graph")
+    scales: Scales = Field((1.0,), description="test-time scales inside the exported graph")
     flip: bool = Field(False, description="test-time mirroring inside the exported graph")
     calibration: Literal["minmax", "entropy", "percentile"] = Field("minmax", description="how int8 ranges follow from the calibration photos")
     calibration_images: PositiveInt = Field(32, description="training photos that fix the int8 ranges")
@@ -211,16 +233,19 @@ class Report(Section):
 
 
 class Switches(Section):
-    """Where the reference is defective or odd: 'faithful' repeats it, 'corrected' does what was meant."""
+    """Where the reference is defective or odd: 'faithful' repeats it, 'corrected' does what was meant.
 
-    momentum: Fidelity = Field("corrected", description="SGD momentum: 5e-4 by accident / 0.9 (METHOD 12.1)")
-    border_pairs: Fidelity = Field("corrected", description="random walk: border pairs dropped / all pairs (METHOD 7)")
-    crop_canvas: Fidelity = Field("corrected", description="AffinityNet crops outside the photo: black / mean colour (METHOD 12.6)")
-    val_tags: Fidelity = Field("corrected", description="CAMs of evaluation images: with their true tags / with predicted tags (METHOD 12.11)")
-    dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv (METHOD 2.1)")
+    They concern what the reference code does, so not the segmenter, which it has not: that is trained as `corrected`.
+    """
+
+    momentum: Fidelity = Field("corrected", description="SGD momentum: 5e-4 by accident / 0.9")
+    border_pairs: Fidelity = Field("corrected", description="random walk: border pairs dropped / all pairs")
+    crop_canvas: Fidelity = Field("corrected", description="AffinityNet crops outside the photo: black / mean colour")
+    val_tags: Fidelity = Field("corrected", description="CAMs of evaluation images: with their true tags / with those the classifier predicts")
+    dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv")
     resize_filter: Fidelity = Field("corrected", description="photo resizing: PIL bicubic, which overshoots / PIL bilinear, both antialiased")
-    crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1 (METHOD 12.8)")
-    affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper (METHOD 6)")
+    crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1")
+    affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper")
 
 
 class Runtime(Section):
@@ -233,7 +258,7 @@ class Runtime(Section):
 
 class Config(Section):
     name: str = Field("tfwsss", description="MLflow experiment")
-    seed: int = 0
+    seed: Seed = 0
     work_dir: Path = Path("runs/tfwsss")
     data: Data
     classifier: Classifier = Classifier()
@@ -271,8 +296,10 @@ def _find(name, folder: Path | None = None) -> Path:
 def _read_yaml(path: Path) -> dict:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a mapping of sections, found {type(value).__name__}")
     return value
@@ -308,31 +335,12 @@ def _apply_override(values: dict, override: str) -> dict:
         raise ConfigError(f"--set {override!r}: expected section.field=value")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from None
     nested: object = value
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return _merge(values, nested)
-
-
-def _known_fields(location: tuple) -> list[str]:
-    model: object = Config
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part)
-        model = field.annotation if field is not None else None
-    return list(getattr(model, "model_fields", {}))
-
-
-def _describe(error: dict) -> str:
-    location = tuple(part for part in error["loc"] if isinstance(part, (str, int)))
-    name = ".".join(str(part) for part in location) or "configuration"
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(location[-1]), _known_fields(location[:-1]), n=1)
-        return f"{name}: unknown field" + (f"; did you mean {near[0]!r}?" if near else "")
-    if error["type"] == "missing":
-        return f"{name}: required field is missing"
-    return f"{name}: {error['msg']}, found {error['input']!r}"
 
 
 def parse_config(values: dict, source: str = "configuration") -> Config:
@@ -344,8 +352,8 @@ def parse_config(values: dict, source: str = "configuration") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_describe(item) for item in error.errors()]
-        raise ConfigError(f"{source}:\n" + "\n".join(f"  {line}" for line in lines)) from None
+        lines = "".join(f"\n  {line}" for line in describe(error, Config))
+        raise ConfigError(f"{source}:{lines}") from None
 
 
 def load_config(name, overrides: list[str] | tuple[str, ...] = ()) -> Config:
