@@ -41,6 +41,7 @@ setup(
         "jinja2>=3.1",
         "tf2onnx>=1.17,<1.18",
         "onnx>=1.16",
+        "sympy>=1.12",  # onnxruntime.quantization imports it without requiring it
         f"onnxruntime-gpu>=1.23,<1.27; {GPU_WHEEL}",
         f"onnxruntime>=1.23; {NO_GPU_WHEEL}",
     ],
