@@ -104,9 +104,8 @@ def test_numbered_groups_that_do_not_fit_are_an_error(saved):
 
 def test_optimizer_metrics_and_random_generators_are_no_weights(tmp_path, tiny):
     model = tiny()
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Dropout(0.5, seed=1)(model(inputs))
-    trained = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.Dropout(0.5, seed=1)(model.output)
+    trained = keras.Model(model.input, keras.layers.GlobalAveragePooling2D()(x))
     trained.compile("adam", "mse", metrics=["mae"])
     trained.fit(np.ones((2, 8, 8, 3)), np.ones((2, 2)), verbose=0)
     path = tmp_path / "trained.weights.h5"
@@ -156,12 +155,15 @@ def test_keras_2_layout_with_a_model_inside(tmp_path, tiny, fill_random):
     assert_equal(model, source)
 
 
-def test_a_top_for_1000_classes_is_ignored(network, saved):
-    with h5py.File(saved, "r+") as file:
-        group = file.create_group("layers/dense/vars")
-        group.attrs["name"] = "predictions"
-        group["0"], group["1"] = np.zeros((1280, 1000)), np.zeros(1000)
-    assert load_weights(fresh(), saved).unexpected == ("predictions/0", "predictions/1")
+def test_a_top_for_1000_classes_is_ignored(network, tmp_path):
+    path = tmp_path / "top.h5"
+    with h5py.File(path, "w") as file:
+        write_legacy(file, network)
+        group = file.create_group("predictions")
+        group.attrs["weight_names"] = [b"predictions/kernel:0", b"predictions/bias:0"]
+        group["predictions/kernel:0"], group["predictions/bias:0"] = np.zeros((1280, 1000)), np.zeros(1000)
+        file.attrs["layer_names2"] = [b"predictions"]
+    assert load_weights(fresh(), path).unexpected == ("predictions/0", "predictions/1")
 
 
 def test_another_file_is_never_followed(saved, tmp_path):
