@@ -124,6 +124,16 @@ def test_a_model_without_recipe_is_saved_but_not_rebuilt(tmp_path, tiny, fill_ra
     np.testing.assert_array_equal(other.get_layer("bn7").get_weights(), model.get_layer("bn7").get_weights())
 
 
+def test_a_header_length_that_looks_like_a_pickle(tmp_path, tiny):
+    path = tmp_path / "w.safetensors"
+    save_weights(tiny(), path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    padded = (length // 256 + 1) * 256 + 0x80  # pickles begin with the byte 0x80
+    path.write_bytes(padded.to_bytes(8, "little") + data[8 : 8 + length].ljust(padded) + data[8 + length :])
+    assert load_weights(tiny(), path).format == "safetensors"
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(WeightsError, match="nowhere"):
         load_model(tmp_path / "nowhere.safetensors")

@@ -55,10 +55,10 @@ def detect(path) -> tuple[str, Callable[..., Contents]]:
         return _zip_format(path)
     if mxnet.sniff(head):
         return "MXNet", mxnet.read
-    if head[:1] == b"\x80":  # how pickles of protocol 2 and later begin
-        return "PyTorch", pytorch.read_legacy
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return "safetensors", _read_safetensors
+    if head[:1] == b"\x80":  # how pickles of protocol 2 and later begin
+        return "PyTorch", pytorch.read_legacy
     return "Caffe", caffe.read  # a protobuf has no mark of its own
 
 
