@@ -8,10 +8,12 @@ import re
 
 import numpy as np
 
+from pipelines.affinity_labels import used_alphas
 from pipelines.pool import map_in_processes, worker_count
 from pipelines.progress import console, progress_bar
 from pipelines.runner import Context
 from pipelines.stage import Stage
+from pipelines.val_cams import classifier_logits, score_val_cams
 from tfwsss.artifacts import artifact_path, load_cam, load_label, load_walk, save_label
 from tfwsss.atomic import read_json, write_json, write_text
 from tfwsss.background import alpha_of_threshold, threshold_of_alpha
@@ -161,14 +163,19 @@ def _predict(context: Context, dataset) -> dict[str, str]:
     return kinds
 
 
-def _validation_rows(context: Context, dataset) -> list[ScoreRow]:
+def _validation_rows(context: Context, dataset, threshold: float) -> list[ScoreRow]:
+    """CAM and walk if wanted, then the segmenter; `threshold` is the CAMs'."""
     kinds = _predict(context, dataset)
     masked = _masked(dataset)
     if not masked:
         console.print("  no masks for the evaluation photos: the segmenter is not scored")
         return []
     labels = dataset.num_classes + 1
-    return [
+    rows = []
+    if context.config.evaluate.cams:
+        matrices = score_val_cams(context, dataset, masked, threshold)
+        rows = [_row(name, "val", matrix, len(masked), dataset.classes) for name, matrix in matrices.items()]
+    return rows + [
         _row(name, "val", _score_labels(context.work / "evaluate" / kind, masked, labels), len(masked), dataset.classes)
         for name, kind in kinds.items()
     ]
@@ -176,18 +183,10 @@ def _validation_rows(context: Context, dataset) -> list[ScoreRow]:
 
 def _classifier_map(context: Context, dataset) -> float:
     """Mean average precision of the classifier on the evaluation photos."""
-    import tensorflow as tf
-
-    from pipelines.train import weights_path
-    from tfwsss.models import normalization
-    from tfwsss.weights import load_model
-
-    model = load_model(weights_path(context.work, "classifier"))
-    logits = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)])
-    normalize = normalization(context.config.classifier.model.backbone)
+    logits = classifier_logits(context)
     precision = AveragePrecision(dataset.num_classes)
     for sample, tags in zip(dataset.samples, dataset.tag_matrix(), strict=True):
-        precision.update(logits(normalize(dataset.read(sample))[None]).numpy(), tags[None])
+        precision.update(logits(dataset.read(sample))[None], tags[None])
     return precision.mean()
 
 
@@ -206,7 +205,9 @@ def run(context: Context) -> dict[str, float]:
     rows, curves, metrics = _training_rows(context, context.scored_dataset("train"))
     validation = context.scored_dataset("val")
     if validation is not None and validation.samples:
-        rows += _validation_rows(context, validation)
+        # Without training masks: the threshold that the walk's background stands for.
+        threshold = metrics.get("cam_best_threshold", threshold_of_alpha(used_alphas(context.work).walk))
+        rows += _validation_rows(context, validation, threshold)
         metrics["classifier_map"] = _classifier_map(context, validation)
     table = ScoreTable(tuple(rows))
     write_json(folder / TABLE, table.to_dict())
@@ -229,9 +230,15 @@ STAGE = Stage(
     run=run,
     needs=("classifier", "cams", "affinity_labels", "pseudo_labels", "segmenter"),
     data=("train", "val", "train_masks", "val_masks"),
-    settings=("evaluate", "affinity_labels.crf", "switches.crf_scores"),
+    settings=("evaluate", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags"),
     code=(
         "pipelines.evaluate",
+        "pipelines.val_cams",
+        "pipelines.cams",
+        "pipelines.pseudo_labels",
+        "tfwsss.cam",
+        "tfwsss.affinity",
+        "tfwsss.randomwalk",
         "tfwsss.metrics",
         "tfwsss.export.inference",
         "tfwsss.pseudolabel",

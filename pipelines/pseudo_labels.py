@@ -23,7 +23,7 @@ def label_image(image_path, image_id: str, walks, folder, crf: Crf | None, max_m
     save_label(folder, image_id, pseudo_label(classes, np.concatenate([background[:1], foreground]), image, crf))
 
 
-def _walker(context: Context):
+def walker(context: Context):
     """Function image uint8, channels [C, h, w] -> walked channels."""
     import tensorflow as tf
 
@@ -71,7 +71,7 @@ def run(context: Context) -> dict[str, float]:
     make_deterministic(config.seed)
     alphas = (used_alphas(context.work).walk, *settings.more_alphas)
     todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
-    walk = _walker(context) if todo else None
+    walk = walker(context) if todo else None
     walked = 0
 
     def arguments():

@@ -216,6 +216,7 @@ class Evaluate(Section):
     scales: Scales = (0.75, 1.0, 1.25)
     flip: bool = True
     crf: Crf | None = Crf()
+    cams: bool = Field(False, description="score CAMs and random walk on the evaluation photos too, with the tags of switches.val_tags")
 
 
 class Export(Section):
