@@ -9,10 +9,11 @@ from pipelines.progress import console, progress_bar
 from pipelines.runner import Context
 from tfwsss.atomic import write_json
 from tfwsss.config import Fidelity, Model, Training
+from tfwsss.errors import StageError
 from tfwsss.models import head_layers
 from tfwsss.optimizer import MOMENTUM
 from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic, make_strategy
-from tfwsss.weights import load_weights, save_weights
+from tfwsss.weights import LoadReport, load_weights, save_weights
 
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
@@ -34,10 +35,10 @@ def model_arguments(model: Model, dropout: str) -> dict:
     }
 
 
-def load_start_weights(model: keras.Model, settings: Model, work: Path) -> None:
-    """Fill a new model as `weights` says; the layers trained from scratch keep their initial values."""
+def load_start_weights(model: keras.Model, settings: Model, work: Path) -> LoadReport | None:
+    """Fill a new model as `weights` says; layers that the file does not cover keep their initial values."""
     if settings.weights is None:
-        return
+        return None
     if settings.weights == "imagenet":
         from tfwsss.weights.imagenet import load_imagenet
 
@@ -46,6 +47,7 @@ def load_start_weights(model: keras.Model, settings: Model, work: Path) -> None:
         path = weights_path(work, "classifier") if settings.weights == "classifier" else Path(settings.weights)
         report = load_weights(model, path)
     console.print(f"  start weights {settings.weights}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
+    return report
 
 
 def train_stage(
@@ -72,7 +74,10 @@ def train_stage(
         loss: (outputs, batch, total) -> dict of scalars with `loss`, see `tfwsss.training.Task`.
 
     Returns:
-        The last epoch's entries.
+        The last epoch's entries; nothing after 0 epochs.
+
+    Raises:
+        StageError: no training is wanted, and the start weights do not fill the whole model.
     """
     config = context.config
     folder = context.folder(name)
@@ -83,9 +88,12 @@ def train_stage(
     try:
         with strategy.scope():
             model = build()
-            load_start_weights(model, settings.model, context.work)
+            report = load_start_weights(model, settings.model, context.work)
     finally:
         keras.mixed_precision.set_global_policy(previous)
+    if settings.epochs == 0 and (report.missing or report.wrong_shape):
+        absent = [*report.missing, *(entry.name for entry in report.wrong_shape)]
+        raise StageError(f"{name}.epochs is 0, but {settings.model.weights} lacks {len(absent)} arrays of the network, such as {absent[0]}")
     steps = max(images // settings.batch_size, 1)
     task = Task(model, frozenset(head_layers(model)), batches, loss, steps)
 
@@ -108,5 +116,6 @@ def train_stage(
     write_json(folder / HISTORY, history)
     context.run.artifact(folder / WEIGHTS)
     context.run.artifact(folder / HISTORY)
-    (folder / CHECKPOINT).unlink()  # the stage's record says finished from here on; the state is not needed again
-    return {key: value for key, value in history[-1].items() if key not in ("epoch", "learning_rate")}
+    (folder / CHECKPOINT).unlink(missing_ok=True)  # the stage's record says finished from here on; the state is not needed again
+    last = history[-1] if history else {}
+    return {key: value for key, value in last.items() if key not in ("epoch", "learning_rate")}

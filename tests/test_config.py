@@ -57,6 +57,7 @@ def write(folder, name, values):
         ({"classifier": {"optimizer": {"learning_rate": float("nan")}}}, "classifier.optimizer.learning_rate: Input should be a finite number, found nan"),
         ({"affinitynet": {"crop": 60}}, "affinitynet: crop: expected a multiple of 8 and at least 72 for radius 5, found 60"),
         ({"affinitynet": {"crop": 72, "radius": 6}}, "affinitynet: crop: expected a multiple of 8 and at least 88 for radius 6, found 72"),
+        ({"classifier": {"epochs": 0}}, "classifier: epochs: 0 needs the file of a trained network as model.weights, found None"),
         # A field that takes a name or a section: what is said is about the one that was meant.
         ({"affinity_labels": {"alphas": "psa"}}, "affinity_labels.alphas: Input should be 'auto', 'psa-released' or 'psa-cvpr', found 'psa'"),
         ({"affinity_labels": {"alphas": {"low": 9, "high": 4, "walk": 6}}}, "affinity_labels.alphas: expected low <= walk <= high"),
@@ -70,7 +71,7 @@ def test_one_line_names_the_field_and_what_was_found(values, expected):
 
 
 def test_every_wrong_field_is_listed():
-    lines = message({"classifier": {"epochs": 0, "crop": "big"}, "seed": -1})
+    lines = message({"classifier": {"epochs": -1, "crop": "big"}, "seed": -1})
     assert [line.split(":")[0] for line in lines] == ["seed", "data", "classifier.epochs", "classifier.crop"]
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -126,12 +127,18 @@ class Optimizer(Section):
 class Training(Section):
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
-    epochs: PositiveInt = 15
+    epochs: NonNegativeInt = Field(15, description="0: take the start weights as they are, for instance the authors' trained ones")
     batch_size: PositiveInt = 16
     crop: PositiveInt = Field(448, description="side of the square training crop, pixels")
     color_jitter: bool = Field(True, description="brightness, contrast, saturation 0.3, hue 0.1")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: bool = Field(False, description="compile the training step with XLA")
+
+    @model_validator(mode="after")
+    def _trained_somewhere(self):
+        if self.epochs == 0 and self.model.weights in (None, "imagenet", "classifier"):
+            raise ValueError(f"epochs: 0 needs the file of a trained network as model.weights, found {self.model.weights!r}")
+        return self
 
 
 class Classifier(Training):
@@ -139,7 +146,7 @@ class Classifier(Training):
 
 
 class AffinityNet(Training):
-    epochs: PositiveInt = 8
+    epochs: NonNegativeInt = 8
     batch_size: PositiveInt = 8
     radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
