@@ -8,14 +8,14 @@ from pipelines.progress import progress_bar
 from pipelines.runner import Context
 from pipelines.stage import Stage
 from tfwsss.artifacts import artifact_path, load_cam, load_walk, save_label, save_walk
-from tfwsss.config import Crf
+from tfwsss.config import LabelCrf
 from tfwsss.data.image import read_image
 from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
 
 BORDER = {"faithful": "faithful", "corrected": "full"}
 
 
-def label_image(image_path, image_id: str, walks, folder, crf: Crf | None, max_megapixels: float) -> None:
+def label_image(image_path, image_id: str, walks, folder, crf: LabelCrf | None, max_megapixels: float) -> None:
     """Walked scores to label PNG; runs in a worker process."""
     image = read_image(image_path, max_megapixels)
     # Always from the file, so that a label does not depend on whether its walk was computed before a restart.

@@ -185,6 +185,14 @@ class Crf(Section):
     bilateral_compat: PositiveFloat = 10.0
 
 
+class LabelCrf(Crf):
+    """A dense CRF on a label map: every pixel votes for its label with the given confidence, as IRN does."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9
+    bilateral_sxy: PositiveFloat = 50.0
+    bilateral_srgb: PositiveFloat = 5.0
+
+
 class FixedAlphas(Section):
     """Background exponents: the background score of a pixel is (1 - max_c cam_c)**alpha."""
 
@@ -216,7 +224,7 @@ class PseudoLabels(Section):
     method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"
     tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
     more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
-    crf: Crf | None = Field(Crf(), description="dense CRF on the walked scores; null: none")
+    crf: LabelCrf | None = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
 
 
 class Evaluate(Section):

@@ -6,7 +6,7 @@ numpy only: the CRF's worker processes import this without TensorFlow.
 import numpy as np
 
 from tfwsss.background import background_score
-from tfwsss.config import Crf
+from tfwsss.config import LabelCrf
 from tfwsss.crf import dense_crf
 
 STRIDE = 8  # pixels of a grid cell: the output stride of AffinityNet
@@ -67,20 +67,23 @@ def label_of_scores(classes, scores) -> np.ndarray:
     return labels[np.argmax(scores, axis=0)]
 
 
-def pseudo_label(classes, walked, image, crf: Crf | None) -> np.ndarray:
+def pseudo_label(classes, walked, image, crf: LabelCrf | None) -> np.ndarray:
     """Final label map of one photo.
 
     Args:
         classes: [K] class indices.
         walked: [K+1, h, w] walked scores on the grid, background first.
         image: [H, W, 3] uint8.
-        crf: settings of the final dense CRF; None leaves it out, as the reference code does. The CRF gets the scores
-            normalised to sum 1 at every pixel.
+        crf: settings of the final dense CRF; None leaves it out, as the reference code does. The CRF gets the walked
+            labels with a fixed confidence, not the scores: those are flat after a long walk, so that the pairwise terms
+            would erase small objects.
 
     Returns:
         [H, W] uint8: 0 background, k+1 class k.
     """
-    scores = from_grid(walked, *image.shape[:2])
+    label = from_grid(walked, *image.shape[:2]).argmax(axis=0)
     if crf is not None and len(classes):
-        scores = dense_crf(image, scores.transpose(1, 2, 0), **crf.model_dump(), normalize=True).transpose(2, 0, 1)
-    return label_of_scores(classes, scores)
+        others = (1.0 - crf.confidence) / len(classes)
+        unary = np.where(label[..., None] == np.arange(len(classes) + 1), np.float32(crf.confidence), np.float32(others))
+        label = dense_crf(image, unary, **crf.model_dump(exclude={"confidence"})).argmax(axis=2)
+    return np.concatenate([[0], np.asarray(classes) + 1]).astype(np.uint8)[label]

@@ -170,10 +170,10 @@ def _blades(rng, h: int, w: int, unit: float) -> np.ndarray:
 
 
 def _far_colour(rng, behind: np.ndarray) -> np.ndarray:
-    """A random colour that stands out from the background."""
+    """A random colour, duller than the telling parts, that stands out from the background."""
     for _ in range(20):
-        colour = _rgb(rng.random(), rng.uniform(0.35, 0.9), rng.uniform(0.45, 0.95))
-        if np.linalg.norm(colour - behind) > 90:
+        colour = _rgb(rng.random(), rng.uniform(0.15, 0.6), rng.uniform(0.45, 0.9))
+        if np.linalg.norm(colour - behind) > 80:
             break
     return colour
 
@@ -182,7 +182,7 @@ class _Pen:
     """Draws outlined shapes, given in the object's own units, into a map of materials."""
 
     def __init__(self, side: float, angle: float, flip: bool, line: int):
-        self.size = int(np.ceil(side * 3.2))  # parts reach at most 1.6 half-widths from the centre
+        self.size = int(np.ceil(side * 3.8))  # parts reach at most 1.9 half-widths from the centre
         self.picture = Image.new("L", (self.size, self.size), _OUTSIDE)
         self.draw = ImageDraw.Draw(self.picture)
         c, s = np.cos(angle), np.sin(angle)
@@ -225,9 +225,9 @@ class _Body:
 def _ears(pen: _Pen, body: _Body, rng) -> None:
     for degrees, tilt in ((72, 1.75), (48, 1.25)):
         tilt += rng.uniform(-0.15, 0.15)
-        x, y = body.at(degrees) + 0.3 * np.array([np.cos(tilt), np.sin(tilt)])
-        pen.shape(_ellipse(x, y, 0.42, 0.15, tilt), _PART, _PART_EDGE)
-        pen.shape(_ellipse(x, y, 0.3, 0.07, tilt), _PART_INNER)
+        x, y = body.at(degrees) + 0.36 * np.array([np.cos(tilt), np.sin(tilt)])
+        pen.shape(_ellipse(x, y, 0.5, 0.2, tilt), _PART, _PART_EDGE)
+        pen.shape(_ellipse(x, y, 0.38, 0.11, tilt), _PART_INNER)
 
 
 def _horns(pen: _Pen, body: _Body, rng) -> None:
@@ -235,45 +235,45 @@ def _horns(pen: _Pen, body: _Body, rng) -> None:
         x, y = body.at(degrees)
         t = np.linspace(0, 1, 8)
         curl = rng.uniform(0.9, 1.2)
-        middle = np.stack([x + side * 0.3 * np.sin(t * np.pi * 0.75) * curl, y - 0.08 + 0.58 * t], 1)
-        thick = np.stack([0.13 * (1 - t) + 0.02, np.zeros(8)], 1)
+        middle = np.stack([x + side * 0.38 * np.sin(t * np.pi * 0.75) * curl, y - 0.08 + 0.68 * t], 1)
+        thick = np.stack([0.18 * (1 - t) + 0.03, np.zeros(8)], 1)
         pen.shape(np.concatenate([middle - thick, (middle + thick)[::-1]]), _PART, _PART_EDGE)
 
 
 def _tail_fin(pen: _Pen, body: _Body, rng) -> None:
     x, y = body.at(180)
-    spread = rng.uniform(0.4, 0.55)
-    fin = np.array([[0.12, 0.07], [-0.42, spread], [-0.3, 0.0], [-0.42, -spread], [0.12, -0.07]]) + (x, y)
+    spread = rng.uniform(0.5, 0.65)
+    fin = np.array([[0.12, 0.1], [-0.52, spread], [-0.38, 0.0], [-0.52, -spread], [0.12, -0.1]]) + (x, y)
     pen.shape(fin, _PART, _PART_EDGE)
     for k in (-0.6, -0.2, 0.2, 0.6):
-        ray = np.array([[-0.05, 0.0], [-0.34, k * spread + 0.025], [-0.34, k * spread - 0.025]]) + (x, y)
+        ray = np.array([[-0.05, 0.0], [-0.43, k * spread + 0.06], [-0.43, k * spread - 0.06]]) + (x, y)
         pen.shape(ray, _PART_INNER)
 
 
 def _beak(pen: _Pen, body: _Body, rng) -> None:
     x, y = body.at(12)
-    long = rng.uniform(0.42, 0.52)
-    upper = np.array([[-0.1, 0.16], [long, 0.02], [long * 0.9, -0.05], [-0.1, -0.04]]) + (x, y)
-    lower = np.array([[-0.1, -0.04], [long * 0.75, -0.1], [long * 0.7, -0.15], [-0.1, -0.2]]) + (x, y)
+    long = rng.uniform(0.5, 0.6)
+    upper = np.array([[-0.1, 0.22], [long, 0.02], [long * 0.9, -0.05], [-0.1, -0.04]]) + (x, y)
+    lower = np.array([[-0.1, -0.04], [long * 0.75, -0.1], [long * 0.7, -0.17], [-0.1, -0.26]]) + (x, y)
     pen.shape(lower, _PART_INNER, _PART_EDGE)
     pen.shape(upper, _PART, _PART_EDGE)
 
 
 def _wheels(pen: _Pen, body: _Body, rng) -> None:
-    radius = rng.uniform(0.23, 0.29)
+    radius = rng.uniform(0.28, 0.34)
     for degrees in (232, 308):
         x, y = body.at(degrees)
         pen.shape(_ellipse(x, y - 0.06, radius, radius), _PART, _PART_EDGE)
         pen.shape(_ellipse(x, y - 0.06, radius * 0.5, radius * 0.5), _PART_INNER)
 
 
-# How the part is drawn, whether before the body, and its colours (None: the body's colour times a factor).
+# How the part is drawn, whether before the body, and its two colours.
 _PARTS = {
-    "bull": (_horns, False, (235, 225, 195), (235, 225, 195)),
-    "car": (_wheels, True, (45, 45, 50), (190, 190, 195)),
-    "duck": (_beak, True, (245, 150, 30), (205, 110, 20)),
-    "fish": (_tail_fin, False, 0.8, 0.5),
-    "rabbit": (_ears, False, 0.95, (245, 170, 180)),
+    "bull": (_horns, False, (250, 240, 205), (250, 240, 205)),
+    "car": (_wheels, True, (25, 25, 30), (225, 225, 230)),
+    "duck": (_beak, True, (255, 140, 0), (215, 95, 0)),
+    "fish": (_tail_fin, False, (20, 170, 190), (250, 240, 90)),
+    "rabbit": (_ears, False, (250, 225, 230), (240, 80, 140)),
 }
 
 
@@ -293,7 +293,7 @@ def _toy(rng, h, w, behind, name, classes, count) -> Figure:
     pen.shape(_ellipse(x, y, 0.1, 0.1), _WHITE, _EDGE)
     pen.shape(_ellipse(x + 0.02, y, 0.05, 0.05), _PUPIL)
     colour = _far_colour(rng, behind)
-    inks = [ink * colour if isinstance(ink, float) else np.float32(ink) for ink in part_colours]
+    inks = np.float32(part_colours)
     table = [0 * colour, 0.45 * colour, colour, (250, 250, 250), (20, 20, 20), 0.6 * inks[0], *inks]
     return _place(rng, h, w, list(classes).index(name) + 1, pen, np.float32(table))
 
