@@ -241,7 +241,14 @@ class Export(Section):
     flip: bool = Field(False, description="test-time mirroring inside the exported graph")
     calibration: Literal["minmax", "entropy", "percentile"] = Field("minmax", description="how int8 ranges follow from the calibration photos")
     calibration_images: PositiveInt = Field(32, description="training photos that fix the int8 ranges")
+    miou_budget: Fraction = Field(0.01, description="mIoU that fp16 and int8 may lose on the evaluation photos")
     licence: str = "unspecified"
+
+    @model_validator(mode="after")
+    def _with_reference(self):
+        if "fp32" not in self.precisions:
+            raise ValueError("fp32 must be among the precisions: the others are checked against it")
+        return self
 
 
 class Report(Section):
