@@ -7,10 +7,9 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 from pipelines import progress
-
-BAR, COUNT, LOG = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 
 class _Counter:
@@ -19,7 +18,7 @@ class _Counter:
 
     def advance(self, images: int = 1) -> None:
         self.count += 1
-        with open(LOG, "a") as log:
+        with Path(LOG).open("a") as log:
             log.write(f"{self.title}\n")
         if self.title == BAR and self.count == COUNT:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -30,10 +29,10 @@ def counting_bar(title, total, enabled=True):
     yield _Counter(title)
 
 
-progress.progress_bar = counting_bar  # before the stages import it by name
-
-if __name__ == "__main__":
+if __name__ == "__main__":  # worker processes import this file again, with other arguments
+    BAR, COUNT, LOG = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     del sys.argv[1:4]
+    progress.progress_bar = counting_bar  # before the stages import it by name
     from pipelines.cli import main
 
     main()
