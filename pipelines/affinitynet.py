@@ -55,6 +55,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="affinitynet",
     run=run,
+    tensorflow=True,
     needs=("classifier", "affinity_labels"),
     data=("train",),
     settings=("seed", "affinitynet", "switches.momentum", "switches.dropout", "switches.crop_canvas", "switches.affinity_width"),

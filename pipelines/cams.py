@@ -58,6 +58,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="cams",
     run=run,
+    tensorflow=True,
     needs=("classifier",),
     data=("train",),
     settings=("cams", "switches.resize_filter"),

@@ -36,6 +36,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="classifier",
     run=run,
+    tensorflow=True,
     data=("train",),
     settings=("seed", "classifier", "switches.momentum", "switches.dropout", "switches.resize_filter"),
     code=(

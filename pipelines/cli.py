@@ -67,7 +67,8 @@ def stage(
     force: Annotated[bool, typer.Option(help="Run it anew even if nothing has changed.")] = False,
 ) -> None:
     """Run one stage; those before it must have finished."""
-    _runner(_load(config, set_, work_dir)).run(name, name, force)
+    loaded = _load(config, set_, work_dir)
+    _finish(loaded, _runner(loaded).run(name, name, force))
 
 
 @app.command()

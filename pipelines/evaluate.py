@@ -215,7 +215,6 @@ def run(context: Context) -> dict[str, float]:
     write_text(folder / "table.txt", table.text() + "\n")
     for name in (TABLE, CURVES, "table.txt"):
         context.run.artifact(folder / name)
-    console.print(table.text(), markup=False)
     for row in rows:
         key = re.sub("[^a-z0-9]+", "_", row.name.lower())
         metrics[f"miou/{row.split}/{key}"] = row.miou
@@ -228,6 +227,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="evaluate",
     run=run,
+    tensorflow=True,
     needs=("classifier", "cams", "affinity_labels", "pseudo_labels", "segmenter"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("evaluate", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags"),

@@ -106,6 +106,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="export",
     run=run,
+    tensorflow=True,
     needs=("segmenter", "evaluate"),
     data=("train", "val", "val_masks"),
     settings=("export", "name", "data.max_megapixels"),

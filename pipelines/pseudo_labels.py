@@ -93,6 +93,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="pseudo_labels",
     run=run,
+    tensorflow=True,
     needs=("cams", "affinity_labels", "affinitynet"),
     data=("train",),
     settings=("pseudo_labels", "switches.border_pairs"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.progress import console
 from pipelines.stage import Stage, fingerprint, settings_of
+from pipelines.startup import load_tensorflow
 from tfwsss.atomic import read_json, remove_leftovers, write_json
 from tfwsss.config import Config
 from tfwsss.data import Dataset
@@ -137,6 +138,8 @@ class Runner:
         else:
             for folder in stage.folders(self.work):
                 remove_leftovers(folder)
+        if stage.tensorflow:
+            load_tensorflow()
         started = time.monotonic()
         console.print(f"[bold]▶ {stage.name}[/]" + (" (goes on)" if record else ""))
         with tracker.stage_run(stage.name, identity, parent, record.get("run_id")) as run:

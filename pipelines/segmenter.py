@@ -38,6 +38,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="segmenter",
     run=run,
+    tensorflow=True,
     needs=("classifier", "pseudo_labels"),
     data=("train",),
     settings=("seed", "segmenter"),

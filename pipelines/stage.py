@@ -29,6 +29,7 @@ class Stage:
         data: digests of the data stage it depends on ("train", "val", "train_masks", "val_masks").
         settings: dotted names in the configuration that can change its result.
         code: modules whose source can change its result.
+        tensorflow: whether it computes with TensorFlow, which takes seconds to start.
         outputs: folders below the work directory that it alone writes, besides its own.
     """
 
@@ -38,6 +39,7 @@ class Stage:
     data: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    tensorflow: bool = False
     outputs: tuple[str, ...] = ()
 
     def folders(self, work: Path) -> list[Path]:
