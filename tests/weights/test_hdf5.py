@@ -1,6 +1,7 @@
 """Keras weight files in all their layouts."""
 
 import functools
+import gzip
 import os
 from pathlib import Path
 
@@ -197,6 +198,16 @@ def test_an_implausibly_large_array_is_not_allocated(saved):
         file["layers/conv2d/vars"].create_dataset("0", (2**20, 2**16), np.float32, chunks=(64, 64), compression="gzip")
     with pytest.raises(WeightsError, match="implausible"):
         load_weights(fresh(), saved)
+
+
+def test_reading_that_does_not_end_is_stopped(saved, tmp_path, monkeypatch):
+    # A file whose attribute sends libhdf5 into an endless loop, found by changing bytes at random.
+    monkeypatch.setattr("tfwsss.weights.hdf5.SECONDS", 5.0)
+    with gzip.open(Path(__file__).parent / "fixtures" / "endless.h5.gz") as file:
+        path = tmp_path / "endless.h5"
+        path.write_bytes(file.read())
+    with pytest.raises(WeightsError, match="stopped after|failed|Error"):
+        load_weights(fresh(), path)
 
 
 def test_no_weight_file(tmp_path):

@@ -1,4 +1,4 @@
-"""Keras weight files (`.weights.h5`, `.h5`) of Keras 2 and 3, read with h5py alone (no code and no other file is touched).
+"""Keras weight files (`.weights.h5`, `.h5`) of Keras 2 and 3, read with h5py alone, in a process of its own.
 
 Three layouts:
 
@@ -13,69 +13,53 @@ Inside a group variables have the order of `layer.weights`.
 """
 
 import itertools
-import math
+import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 
 from tfwsss.errors import WeightsError
-from tfwsss.weights.limits import MAX_ARRAYS, expanded_limit
+from tfwsss.weights import hdf5_process
+from tfwsss.weights.limits import expanded_limit
 from tfwsss.weights.variables import layer_variables, layers_of
 
 _LISTS = ("layers", "_layer_checkpoint_dependencies")
+# Reading takes a second or two for any published file; this is for slow disks.
+SECONDS = 60.0
+BYTES_PER_SECOND = 5e6
 
 
-class _File:
-    """An open file with the checks: no links out of it, no array larger than the file could hold."""
+def dump(path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[str]]]]:
+    """({path: array}, {group path: {attribute: texts}}) of an HDF5 file; paths begin with "/", the root is "".
 
-    def __init__(self, file: h5py.File, limit: int):
-        self.root = file
-        self.left = limit
-        self.visited = 0
-
-    def member(self, group: h5py.Group, name: str):
-        """A member of a group; a link, which may lead to another file, is refused."""
-        self.visited += 1
-        if self.visited > MAX_ARRAYS:
-            raise WeightsError(f"HDF5 file of more than {MAX_ARRAYS} entries")
-        if not isinstance(group, h5py.Group) or name not in group:
-            raise WeightsError(f"HDF5 file without {group.name}/{name}")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise WeightsError(f"HDF5 entry {name!r} is a link, possibly to another file; refused")
-        return group[name]
-
-    def children(self, group: h5py.Group) -> dict:
-        """All members of a group."""
-        return {name: self.member(group, name) for name in group}
-
-    def texts(self, group: h5py.Group, name: str) -> list[str] | None:
-        """An attribute that is a list of texts; long ones are split over NAME0, NAME1, ... None: not there."""
-        attributes, values = group.attrs, []
-        numbered = itertools.takewhile(attributes.__contains__, (f"{name}{part}" for part in itertools.count()))
-        parts = [name] if name in attributes else list(numbered)
-        for part in parts:
-            stored = attributes.get_id(part)
-            if math.prod(stored.shape) * stored.dtype.itemsize > self.left:
-                raise WeightsError(f"HDF5 attribute {part!r} of shape {stored.shape}: implausible")
-            values.extend(np.ravel(attributes[part]).tolist())
-        if not parts:
-            return None
-        return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
-
-    def array(self, dataset: h5py.Dataset) -> np.ndarray:
-        """A data set's values."""
-        if dataset.external or dataset.is_virtual:
-            raise WeightsError(f"HDF5 data set {dataset.name!r} has its values in another file; refused")
-        if dataset.dtype.kind not in "fiu" or dataset.shape is None:
-            raise WeightsError(f"HDF5 data set {dataset.name!r} of type {dataset.dtype}, expected numbers")
-        self.left -= dataset.nbytes
-        if self.left < 0:
-            raise WeightsError(f"HDF5 data set {dataset.name!r} of {dataset.nbytes} bytes declared: implausible")
-        return dataset[()]
+    Raises:
+        WeightsError: damaged, with links to other files, larger than plausible, or reading it did not end.
+    """
+    seconds = SECONDS + Path(path).stat().st_size / BYTES_PER_SECOND
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "dump.npz"
+        command = [sys.executable, "-P", hdf5_process.__file__, str(path), str(target), str(expanded_limit(path))]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=seconds, env=environment)
+        except subprocess.TimeoutExpired:
+            raise WeightsError(f"reading was stopped after {seconds:.0f} seconds: the file is damaged") from None
+        if done.returncode != 0 or not target.exists():
+            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            raise WeightsError(f"the HDF5 library failed with exit code {done.returncode}: {' '.join(last)}")
+        with np.load(target, allow_pickle=False) as archive:
+            index = json.loads(str(archive["index"]))
+            if "error" in index:
+                raise WeightsError(index["error"])
+            return {name: archive[str(number)] for number, name in enumerate(index["arrays"])}, index["attributes"]
 
 
 def _snake_case(name: str) -> str:
@@ -91,41 +75,37 @@ def _named(layer_name: str, arrays: list[np.ndarray], layers: dict) -> dict[str,
     return {f"{layer_name}/{name}": array for name, array in zip(names, arrays, strict=False)}
 
 
-def _legacy(file: _File, group: h5py.Group, layer_names: list[str], layers: dict) -> dict[str, np.ndarray]:
+def _legacy(root: str, arrays: dict, attributes: dict, layers: dict) -> dict[str, np.ndarray]:
     named = {}
-    for layer_name in layer_names:
-        layer_group = file.member(group, layer_name)
+    for layer_name in attributes[root]["layer_names"]:
+        group = f"{root}/{layer_name}"
         by_layer = defaultdict(list)
-        for weight_name in file.texts(layer_group, "weight_names") or []:
-            node = layer_group
-            for part in weight_name.split("/"):
-                node = file.member(node, part)
-            if not isinstance(node, h5py.Dataset):
-                raise WeightsError(f"HDF5 file without the array of its weight {weight_name!r}")
+        for weight_name in attributes.get(group, {}).get("weight_names", ()):
+            if f"{group}/{weight_name}" not in arrays:
+                raise WeightsError(f"HDF5 file without the array of its weight {layer_name}/{weight_name}")
             # The group of a model inside the model holds the weights of many layers.
             inner = weight_name.split("/")[-2:][0]
             owner = inner if layer_name not in layers and inner in layers else layer_name
-            by_layer[owner].append(file.array(node))
-        for owner, arrays in by_layer.items():
-            named.update(_named(owner, arrays, layers))
+            by_layer[owner].append(arrays[f"{group}/{weight_name}"])
+        for owner, values in by_layer.items():
+            named.update(_named(owner, values, layers))
     return named
 
 
-def _variable_groups(file: _File, group: h5py.Group, depth: int = 0) -> dict[str, h5py.Group]:
-    """{path: its `vars` group} of everything below `group` that has variables, random generators left out."""
-    found = {}
-    if depth > 16:
-        raise WeightsError("HDF5 file of more than 16 levels")
-    for name, member in file.children(group).items():
-        if not isinstance(member, h5py.Group) or name == "seed_generator":
-            continue
-        if name == "vars":
-            if len(member):
-                found[""] = member
-            continue
-        for path, variables in _variable_groups(file, member, depth + 1).items():
-            found[f"{name}/{path}" if path else name] = variables
-    return found
+def _variable_groups(arrays: dict) -> dict[str, tuple[str, list[np.ndarray]]]:
+    """{path without list names: (its `vars` group, arrays in order)}, random generators left out."""
+    numbered = defaultdict(dict)
+    for path, array in arrays.items():
+        group, _, number = path.rpartition("/vars/")
+        if number.isdecimal() and not group.endswith("/seed_generator"):
+            numbered[group[1:]][int(number)] = array
+    # Beside the layers stand whatever else the model holds.
+    listed = [path for path in numbered if path.split("/")[0] in _LISTS]
+    groups = {}
+    for path in listed or numbered:
+        short = "/".join(part for part in path.split("/") if part not in _LISTS)
+        groups[short] = (f"/{path}/vars", [array for _, array in sorted(numbered[path].items())])
+    return groups
 
 
 def _kinds(layer) -> tuple[str, str]:
@@ -147,19 +127,13 @@ def _numbered(layers: dict, heads: frozenset[str]) -> Iterator[dict[str, str]]:
         yield table
 
 
-def _modern(file: _File, groups: dict[str, h5py.Group], layers: dict, heads: frozenset[str]) -> dict[str, np.ndarray]:
-    short = {"/".join(part for part in path.split("/") if part not in _LISTS): group for path, group in groups.items()}
+def _modern(groups: dict, attributes: dict, layers: dict, heads: frozenset[str]) -> dict[str, np.ndarray]:
     # Numbered groups say which layer they are only if the whole sequence is there, with or without the output layers.
-    numbered = next((table for table in _numbered(layers, heads) if table.keys() == short.keys()), {})
+    numbered = next((table for table in _numbered(layers, heads) if table.keys() == groups.keys()), {})
     named = {}
-    for path, group in short.items():
-        attribute = group.attrs.get("name")
-        layer_name = attribute if isinstance(attribute, str) else numbered.get(path, path)
-        members = file.children(group)
-        arrays = [members[key] for key in sorted(members, key=int)]
-        if not all(isinstance(array, h5py.Dataset) for array in arrays):
-            raise WeightsError(f"HDF5 group {path!r} holds something else than arrays")
-        named.update(_named(layer_name, [file.array(array) for array in arrays], layers))
+    for path, (group, arrays) in groups.items():
+        (layer_name,) = attributes.get(group, {}).get("name", [numbered.get(path, path)])
+        named.update(_named(layer_name, arrays, layers))
     return named
 
 
@@ -174,16 +148,11 @@ def read_file(path, model, heads: frozenset[str]) -> dict[str, np.ndarray]:
         WeightsError: damaged, no weight file of Keras, or with links to other files.
     """
     layers = {layer.name: layer for layer in layers_of(model)}
-    with h5py.File(path, "r") as opened:
-        file = _File(opened, expanded_limit(path))
-        root = file.children(opened)
-        group = root["model_weights"] if isinstance(root.get("model_weights"), h5py.Group) else opened
-        layer_names = file.texts(group, "layer_names")
-        if layer_names is not None:
-            return _legacy(file, group, layer_names, layers)
-        # Beside the layers stand the optimizer and the metrics.
-        lists = [root[name] for name in _LISTS if isinstance(root.get(name), h5py.Group)]
-        groups = _variable_groups(file, lists[0] if lists else opened)
-        if not groups:
-            raise WeightsError("an HDF5 file, but no weight file of Keras")
-        return _modern(file, groups, layers, heads)
+    arrays, attributes = dump(path)
+    root = "/model_weights" if "/model_weights" in attributes else ""
+    if "layer_names" in attributes[root]:
+        return _legacy(root, arrays, attributes, layers)
+    groups = _variable_groups(arrays)
+    if not groups:
+        raise WeightsError("an HDF5 file, but no weight file of Keras")
+    return _modern(groups, attributes, layers, heads)
