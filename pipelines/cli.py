@@ -10,7 +10,7 @@ import typer
 
 from pipelines.progress import console
 from tfwsss import __version__
-from tfwsss.config import Config, load_config, preset_names
+from tfwsss.config import Config, describe_fields, load_config, preset_names
 from tfwsss.errors import TfwsssError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
@@ -128,6 +128,13 @@ def presets() -> None:
     """List the shipped presets."""
     for name in preset_names():
         typer.echo(name)
+
+
+@app.command()
+def fields() -> None:
+    """List every field of the configuration: name, default, meaning."""
+    for name, default, description in describe_fields():
+        typer.echo(f"{name} = {default}" + (f"\n    {description}" if description else ""))
 
 
 @data_app.command("check")

@@ -148,9 +148,11 @@ def _predict(context: Context, dataset) -> dict[str, str]:
     def arguments():
         for sample in todo:
             image = dataset.read(sample)
-            save_label(folders[SINGLE], sample.id, single(image[None])[0].numpy().argmax(axis=2))
-            scores = multi(image[None])[0].numpy()
-            save_label(folders[MULTI], sample.id, scores.argmax(axis=2))
+            if not artifact_path(folders[SINGLE], sample.id, ".png").is_file():
+                save_label(folders[SINGLE], sample.id, single(image[None])[0].numpy().argmax(axis=2))
+            scores = multi(image[None])[0].numpy()  # also when its label is there: the CRF needs the scores
+            if not artifact_path(folders[MULTI], sample.id, ".png").is_file():
+                save_label(folders[MULTI], sample.id, scores.argmax(axis=2))
             yield image, sample.id, scores, last, settings.crf
 
     with progress_bar("segmenter on the evaluation photos", len(todo), config.runtime.progress) as bar:

@@ -1,4 +1,4 @@
-"""Input normalisation of the backbones (METHOD 2.3): from uint8 RGB to what the network was trained on."""
+"""Input normalisation of the backbones: from uint8 RGB to what the network was trained on."""
 
 from dataclasses import dataclass
 

@@ -60,8 +60,8 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSE
     behind = canvas.mean(axis=(0, 1))
     label = np.zeros((h, w), np.uint8)
     names = _choose_classes(rng, classes)
-    kinds = [None] * int(rng.integers(0, 4)) + names
-    if rng.random() < 0.25:
+    kinds = [None] * int(rng.integers(0, 3)) + names
+    if rng.random() < 0.15:
         kinds.append(None)  # a thing in the foreground
     figures: list[Figure] = []
     in_front = np.full((h, w), -1, np.int16)  # which figure is seen at each pixel
@@ -86,7 +86,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSE
 
 
 def _choose_classes(rng, classes) -> list[str]:
-    count = int(rng.choice([1, 2, 3], p=[0.5, 0.37, 0.13]))
+    count = int(rng.choice([1, 2, 3], p=[0.6, 0.34, 0.06]))
     first = str(rng.choice(classes))
     names = [first] + [str(name) for name in rng.choice(classes, count - 1)]
     if first in COMPANIONS and rng.random() < 0.6:
@@ -279,7 +279,7 @@ _PARTS = {
 
 def _toy(rng, h, w, behind, name, classes, count) -> Figure:
     short = min(h, w)
-    low, high = (0.18, 0.31) if count == 1 else (0.15, 0.24)
+    low, high = (0.21, 0.32) if count == 1 else (0.17, 0.25)
     side = short * rng.uniform(low, high)  # half the body's width
     pen = _Pen(side, rng.uniform(-0.3, 0.3), rng.random() < 0.5, max(2, round(side / 18)))
     body = _Body(rng)
