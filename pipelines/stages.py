@@ -1,6 +1,17 @@
 """The stages in the order they run."""
 
-from pipelines import affinity_labels, affinitynet, cams, classifier, data, evaluate, export, pseudo_labels, report, segmenter
+from pipelines import (
+    affinity_labels,
+    affinitynet,
+    cams,
+    classifier,
+    data,
+    evaluate,
+    export,
+    pseudo_labels,
+    report,
+    segmenter,
+)
 from pipelines.stage import Stage
 
 STAGES: list[Stage] = [

@@ -26,11 +26,11 @@ def atomic_path(path):
     try:
         yield temporary
         if temporary.is_file():
-            with open(temporary, "rb") as file:  # on disk before it gets its name, or a power cut leaves an empty file
+            with temporary.open("rb") as file:  # on disk before it gets its name, or a power cut leaves an empty file
                 os.fsync(file.fileno())
         elif path.is_dir():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

@@ -34,7 +34,7 @@ TINY = {
         "batch_size": 2,
         "crop": 64,
     },
-    "evaluate": {"scales": [1.0, 0.5]},
+    "evaluate": {"scales": [1.0, 0.5], "cams": True},
     "report": {"images": 2},
     "runtime": {"workers": 1},
 }
@@ -53,6 +53,15 @@ def tiny_config(tmp_path_factory) -> Path:
 def cli():
     """Run the command line in a folder; see `run_cli`."""
     return run_cli
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_config) -> Path:
+    """Work directory of a whole, uninterrupted run. Tests must leave it as it is."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = run_cli(folder, "run", str(tiny_config), "--work-dir", "work")
+    assert done.returncode == 0, done.stderr
+    return folder / "work"
 
 
 def run_cli(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:

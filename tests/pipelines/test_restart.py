@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
 
 TRAIN, VAL = 6, 3  # photos of the tiny configuration
 BATCHES = 3  # per epoch
@@ -41,15 +45,7 @@ def results(work: Path) -> dict[str, str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, tiny_config, cli) -> Path:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    done = cli(folder, "run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
-    assert done.returncode == 0, done.stderr
-    return folder / "work"
-
-
-def test_killed_in_every_stage(tmp_path, tiny_config, uninterrupted, cli):
+def test_killed_in_every_stage(tmp_path, tiny_config, finished, cli):
     command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
     modified: dict[Path, int] = {}
     for bar, (count, left) in KILLS.items():
@@ -68,35 +64,37 @@ def test_killed_in_every_stage(tmp_path, tiny_config, uninterrupted, cli):
     assert done.returncode == 0, done.stderr
     for path, time in modified.items():
         assert path.stat().st_mtime_ns == time, f"{path} was computed twice"
-    assert results(tmp_path / "work") == results(uninterrupted)
+    assert results(tmp_path / "work") == results(finished)
 
 
-def test_unchanged_run_reuses_all_and_a_changed_parameter_reruns_from_its_stage(uninterrupted, tiny_config, cli):
-    folder = uninterrupted.parent
+def copy_of(finished: Path, folder: Path) -> None:
+    shutil.copytree(finished, folder / "work")  # with the times of the files, which the data stage compares
+    shutil.copy(finished.parent / "mlflow.db", folder / "mlflow.db")
+
+
+def started(done) -> list[str]:
+    return [line.split()[1] for line in done.stderr.splitlines() if line.startswith("▶")]
+
+
+def test_unchanged_run_reuses_all_and_a_changed_parameter_reruns_from_its_stage(finished, tiny_config, cli, tmp_path):
+    copy_of(finished, tmp_path)
     command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
-    done = cli(folder, *command)
+    done = cli(tmp_path, *command)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("unchanged, reused") == 8
-    assert "▶" not in done.stderr
-    done = cli(folder, *command, "--set", "pseudo_labels.steps=64")
+    assert started(done) == []
+    done = cli(tmp_path, *command, "--set", "pseudo_labels.steps=64")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[1] for line in done.stderr.splitlines() if line.startswith("▶")] == ["pseudo_labels", "segmenter", "evaluate"]
-    # Back to the first setting, so that the fixture's results stay what other tests expect.
-    assert cli(folder, *command).returncode == 0
+    assert started(done) == ["pseudo_labels", "segmenter", "evaluate"]
 
 
-def test_a_changed_photo_starts_anew_but_a_changed_mask_only_scores_anew(uninterrupted, tiny_config, cli, tmp_path):
-    import shutil
-
-    from PIL import Image
-
-    shutil.copytree(uninterrupted, tmp_path / "work")
+def test_a_changed_mask_only_scores_anew(finished, tiny_config, cli, tmp_path):
+    copy_of(finished, tmp_path)
     mask = next((tmp_path / "work/scenes/masks").rglob("*.png"))
     with Image.open(mask) as picture:
         label = picture.copy()
     label.putpixel((0, 0), 255)
     label.save(mask)
-    command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
-    done = cli(tmp_path, *command)
+    done = cli(tmp_path, "run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[1] for line in done.stderr.splitlines() if line.startswith("▶")] == ["data", "evaluate"]
+    assert started(done) == ["data", "evaluate"]

@@ -1,0 +1,122 @@
+"""One whole run of the tiny pipeline: what it leaves behind, and the commands that use it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "segmenter", "evaluate", "export", "report")
+
+
+def test_files_of_the_contract(finished):
+    ids = [path.relative_to(finished / "scenes/images").with_suffix("") for path in (finished / "scenes/images/train").iterdir()]
+    assert len(ids) == 6
+    for image_id in ids:
+        with np.load(finished / f"cams/{image_id}.npz", allow_pickle=False) as cams:
+            assert cams["classes"].dtype == np.int32
+            assert cams["cam"].dtype in (np.float16, np.float32)
+            assert cams["cam"].ndim == 3 and cams["cam"].min() >= 0 and cams["cam"].max() <= 1
+        for folder in ("affinity_labels", "pseudo_labels"):
+            with Image.open(finished / folder / f"{image_id}.png") as label:
+                assert label.mode == "P"
+                assert set(np.unique(label)) <= {0, 1, 2, 3, 4, 5, 255}
+    for name in ("export/saved_model/1/saved_model.pb", "export/model.onnx", "export/parity.json", "report/index.html"):
+        assert (finished / name).is_file()
+    leftovers = [path for path in finished.rglob("*") if ".tmp" in path.name or path.name == "unchecked"]
+    assert leftovers == []
+
+
+def test_no_file_of_a_training_stage_knows_an_evaluation_photo(finished):
+    for folder in ("cams", "affinity_labels", "walk", "pseudo_labels"):
+        assert not (finished / folder / "val").exists()
+
+
+def test_every_stage_is_a_finished_child_of_one_run(finished):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished.parent}/mlflow.db")
+    parents = set()
+    for stage in STAGES:
+        record = json.loads((finished / stage / "stage.json").read_text())
+        run = client.get_run(record["run_id"])
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["tfwsss.fingerprint"] == record["fingerprint"]
+        parents.add(run.data.tags["mlflow.parentRunId"])
+    assert len(parents) == 1
+    classifier = json.loads((finished / "classifier/stage.json").read_text())["run_id"]
+    losses = client.get_metric_history(classifier, "loss")
+    assert [point.step for point in losses] == [1, 2, 3]
+    evaluate = client.get_run(json.loads((finished / "evaluate/stage.json").read_text())["run_id"])
+    assert "miou/train/walk" in evaluate.data.metrics and "miou/val/segmenter" in evaluate.data.metrics
+
+
+def test_predict_gives_the_masks_of_the_evaluation(finished, tmp_path, cli):
+    photos = sorted((finished / "scenes/images/val").iterdir())
+    done = cli(tmp_path, "predict", *map(str, photos), "--model", str(finished / "export/model.onnx"), "--overlay")
+    assert done.returncode == 0, done.stderr
+    for photo in photos:
+        with Image.open(tmp_path / f"predictions/{photo.stem}.png") as label, Image.open(finished / f"evaluate/segmenter/val/{photo.stem}.png") as expected:
+            assert (np.asarray(label) != np.asarray(expected)).mean() < 1e-3
+        assert (tmp_path / f"predictions/{photo.stem}.overlay.jpg").is_file()
+
+
+def test_predict_leaves_out_a_bad_photo_and_says_so(finished, tmp_path, cli):
+    good = next((finished / "scenes/images/val").iterdir())
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    done = cli(tmp_path, "predict", "bad.jpg", str(good), "--model", str(finished / "export/model.onnx"))
+    assert done.returncode == 2
+    assert "bad.jpg" in done.stderr
+    assert (tmp_path / f"predictions/{good.stem}.png").is_file()
+
+
+def test_single_stage_commands_reuse_a_finished_run(finished, tiny_config, cli):
+    for command in ("evaluate", "export", "report"):
+        done = cli(finished.parent, command, str(tiny_config), "--work-dir", "work")
+        assert done.returncode == 0, done.stderr
+        assert "▶" not in done.stderr
+    assert "mIoU" in done.stdout
+
+
+def test_data_check_prints_text_and_json(finished, tiny_config, cli):
+    done = cli(finished.parent, "data", "check", str(tiny_config), "--work-dir", "work")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rabbit" in done.stdout
+    done = cli(finished.parent, "data", "check", str(tiny_config), "--work-dir", "work", "--json")
+    assert json.loads(done.stdout)["errors"] == []
+
+
+@pytest.mark.slow
+def test_mlflow_project_does_what_the_command_line_does(finished, tiny_config, tmp_path):
+    """`mlflow run` of one stage in a copy of the finished run, and of the pipeline up to a stage, from a copy of the project."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(finished, tmp_path / "work")
+    shutil.copytree(root / "mlflow_project", tmp_path / "project/mlflow_project")
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PYTHONPATH": str(root),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    mlflow = str(Path(sys.executable).with_name("mlflow"))
+    command = [mlflow, "run", "mlflow_project", "--env-manager", "local", "-P", f"config={tiny_config}", "-P", f"work_dir={tmp_path}/work"]
+    (tmp_path / "work/report/stage.json").unlink()
+    done = subprocess.run([*command, "-e", "report"], cwd=tmp_path / "project", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    record = json.loads((tmp_path / "work/report/stage.json").read_text())
+    child = client.get_run(record["run_id"])
+    parent = client.get_run(child.data.tags["mlflow.parentRunId"])
+    assert parent.data.tags["mlflow.project.entryPoint"] == "report"
+    assert parent.info.status == "FINISHED"
+
+    done = subprocess.run([*command, "-P", "last=cams"], cwd=tmp_path / "project", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cams: unchanged, reused" in done.stdout + done.stderr

@@ -1,0 +1,33 @@
+"""The rules on who may import whom, and what the packages carry."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_import_contracts_hold():
+    done = subprocess.run(["lint-imports"], executable=Path(sys.executable).with_name("lint-imports"), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_command_line_starts_without_tensorflow_and_mlflow():
+    # `tfwsss --help`, and every worker process that imports the command line's module, must start at once.
+    code = "import sys, pipelines.cli, pipelines.stages; print([m for m in ('tensorflow', 'mlflow', 'keras') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_module_is_called_after_nothing():
+    names = {path.stem for folder in ("tfwsss", "pipelines", "serving") for path in (ROOT / folder).rglob("*.py")}
+    assert not names & {"utils", "util", "helpers", "misc", "common"}
+
+
+def test_every_preset_ships_with_the_package():
+    from tfwsss.config import PRESET_FOLDER, load_config, preset_names
+
+    assert {"demo-scenes", "voc-animals-mobilenet", "voc12-psa-resnet38", "voc12-psa-vgg16", "voc12-resnet38"} <= set(preset_names())
+    for name in preset_names():
+        load_config(name)
+        assert (PRESET_FOLDER / f"{name}.yaml").read_text().startswith("#"), f"{name}: a preset begins with what it is for"
