@@ -26,7 +26,6 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
         ExportError: the model cannot be loaded, or not on this device.
     """
     from serving.onnx import Segmenter, SegmenterError
-
     from tfwsss.data.image import read_image
 
     try:
