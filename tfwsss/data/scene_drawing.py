@@ -1,7 +1,7 @@
 """Draws one generated scene: toy animals and cars before a textured background, with the exact label of every pixel.
 
-The scenes are made to show what weak supervision is about. Every object is a big body and a small part that tells its
-class (ears, horns, tail fin, beak, wheels). Bodies are drawn from one distribution of shapes and colours whatever the
+The scenes are made to show what weak supervision is about. Every object is a big body and small parts that tell its
+class (ears, horns, tail fin, beak or wheels, and a saddle in their colours). Bodies are drawn from one distribution of shapes and colours whatever the
 class, so a classifier learns the parts and its class activation maps miss most of the body; the body is of one
 texture inside and has a clear edge, so affinities can carry the activation over it.
 """
@@ -89,7 +89,7 @@ def _choose_classes(rng, classes) -> list[str]:
     count = int(rng.choice([1, 2, 3], p=[0.6, 0.34, 0.06]))
     first = str(rng.choice(classes))
     names = [first] + [str(name) for name in rng.choice(classes, count - 1)]
-    if first in COMPANIONS and rng.random() < 0.6:
+    if first in COMPANIONS and rng.random() < 0.35:
         other = COMPANIONS[1 - COMPANIONS.index(first)]
         if other in classes:
             names = [first, other] + names[2:]
@@ -267,9 +267,16 @@ def _wheels(pen: _Pen, body: _Body, rng) -> None:
         pen.shape(_ellipse(x, y - 0.06, radius * 0.5, radius * 0.5), _PART_INNER)
 
 
+def _saddle(pen: _Pen, body: _Body, rng) -> None:
+    """A patch in the part's colours on the back of the body, about a quarter of it."""
+    x, half = rng.uniform(-0.4, -0.25), rng.uniform(0.38, 0.48)
+    pen.shape(_ellipse(x, 0.05, half, half * body.height), _PART, _PART_EDGE)
+    pen.shape(_ellipse(x, 0.05, half * 0.55, half * 0.55 * body.height), _PART_INNER)
+
+
 # How the part is drawn, whether before the body, and its two colours.
 _PARTS = {
-    "bull": (_horns, False, (250, 240, 205), (250, 240, 205)),
+    "bull": (_horns, False, (250, 240, 205), (165, 25, 25)),
     "car": (_wheels, True, (25, 25, 30), (225, 225, 230)),
     "duck": (_beak, True, (255, 140, 0), (215, 95, 0)),
     "fish": (_tail_fin, False, (20, 170, 190), (250, 240, 90)),
@@ -289,6 +296,7 @@ def _toy(rng, h, w, behind, name, classes, count) -> Figure:
     pen.shape(body.at(np.linspace(0, 360, 48, endpoint=False)), _BODY, _EDGE)
     if in_front:
         draw_part(pen, body, rng)
+    _saddle(pen, body, rng)
     x, y = body.at(35) * 0.62
     pen.shape(_ellipse(x, y, 0.1, 0.1), _WHITE, _EDGE)
     pen.shape(_ellipse(x + 0.02, y, 0.05, 0.05), _PUPIL)
