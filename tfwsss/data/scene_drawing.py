@@ -89,7 +89,7 @@ def _choose_classes(rng, classes) -> list[str]:
     count = int(rng.choice([1, 2, 3], p=[0.6, 0.34, 0.06]))
     first = str(rng.choice(classes))
     names = [first] + [str(name) for name in rng.choice(classes, count - 1)]
-    if first in COMPANIONS and rng.random() < 0.35:
+    if first in COMPANIONS and rng.random() < 0.25:
         other = COMPANIONS[1 - COMPANIONS.index(first)]
         if other in classes:
             names = [first, other] + names[2:]
@@ -280,7 +280,7 @@ _PARTS = {
     "car": (_wheels, True, (25, 25, 30), (225, 225, 230)),
     "duck": (_beak, True, (255, 140, 0), (215, 95, 0)),
     "fish": (_tail_fin, False, (20, 170, 190), (250, 240, 90)),
-    "rabbit": (_ears, False, (250, 225, 230), (240, 80, 140)),
+    "rabbit": (_ears, False, (245, 40, 140), (255, 230, 240)),
 }
 
 
