@@ -53,7 +53,7 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
         dataset = load_split(config.data, split, work)
         for sample in dataset.samples if dataset else ():
             mask = _signature(_mask_file(config, dataset, split, sample))
-            listing.append([split, sample.id, sample.tags, str(sample.image), _signature(sample.image), mask])
+            listing.append([split, sample.id, sample.tags, _signature(sample.image), mask])
     return {"files": digest(listing)}
 
 

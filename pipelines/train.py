@@ -74,7 +74,7 @@ def train_stage(
         loss: (outputs, batch, total) -> dict of scalars with `loss`, see `tfwsss.training.Task`.
 
     Returns:
-        The last epoch's entries; nothing after 0 epochs.
+        The last epoch's entries as final_<name> (<name> alone is MLflow's series over the epochs); nothing after 0 epochs.
 
     Raises:
         StageError: no training is wanted, and the start weights do not fill the whole model.
@@ -118,4 +118,4 @@ def train_stage(
     context.run.artifact(folder / HISTORY)
     (folder / CHECKPOINT).unlink(missing_ok=True)  # the stage's record says finished from here on; the state is not needed again
     last = history[-1] if history else {}
-    return {key: value for key, value in last.items() if key not in ("epoch", "learning_rate")}
+    return {f"final_{key}": value for key, value in last.items() if key not in ("epoch", "learning_rate")}

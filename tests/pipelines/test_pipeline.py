@@ -15,7 +15,7 @@ STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseud
 
 
 def test_files_of_the_contract(finished):
-    ids = [path.relative_to(finished / "scenes/images").with_suffix("") for path in (finished / "scenes/images/train").iterdir()]
+    ids = [path.relative_to(finished / "scenes").with_suffix("") for path in (finished / "scenes/train").iterdir()]
     assert len(ids) == 6
     for image_id in ids:
         with np.load(finished / f"cams/{image_id}.npz", allow_pickle=False) as cams:
@@ -57,7 +57,7 @@ def test_every_stage_is_a_finished_child_of_one_run(finished):
 
 
 def test_predict_gives_the_masks_of_the_evaluation(finished, tmp_path, cli):
-    photos = sorted((finished / "scenes/images/val").iterdir())
+    photos = sorted((finished / "scenes/val").iterdir())
     done = cli(tmp_path, "predict", *map(str, photos), "--model", str(finished / "export/model.onnx"), "--overlay")
     assert done.returncode == 0, done.stderr
     for photo in photos:
@@ -67,7 +67,7 @@ def test_predict_gives_the_masks_of_the_evaluation(finished, tmp_path, cli):
 
 
 def test_predict_leaves_out_a_bad_photo_and_says_so(finished, tmp_path, cli):
-    good = next((finished / "scenes/images/val").iterdir())
+    good = next((finished / "scenes/val").iterdir())
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     done = cli(tmp_path, "predict", "bad.jpg", str(good), "--model", str(finished / "export/model.onnx"))
     assert done.returncode == 2
