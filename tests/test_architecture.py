@@ -31,3 +31,9 @@ def test_every_preset_ships_with_the_package():
     for name in preset_names():
         load_config(name)
         assert (PRESET_FOLDER / f"{name}.yaml").read_text().startswith("#"), f"{name}: a preset begins with what it is for"
+
+
+def test_mlflow_does_not_call_home():
+    code = "import pipelines.tracking; from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
