@@ -117,6 +117,9 @@ def import_weights(
     allow_mismatch: Annotated[bool, typer.Option(help="Accept entries that are missing or do not fit.")] = False,
 ) -> None:
     """Turn published weights into a file of this project."""
+    from pipelines.startup import load_tensorflow
+
+    load_tensorflow()
     from tfwsss.weights.importing import import_weights as run_import
 
     backbone, _, builder = model.rpartition("-")
