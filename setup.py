@@ -25,6 +25,7 @@ setup(
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<3.16",
+        "tensorflow-serving-api>=2.15.1,<2.22",
         "numpy>=1.26",
         "scipy>=1.11",
         "pillow>=11.0",

@@ -38,7 +38,7 @@ def _finish(config: Config, work: Path) -> None:
     table, page = work / "evaluate/table.txt", work / "report/index.html"
     if table.is_file():
         typer.echo("\n" + table.read_text(encoding="utf-8"))
-    for name, path in (("report", page), ("SavedModel", work / "export/saved_model/1"), ("ONNX", work / "export/model.onnx")):
+    for name, path in (("report", page), ("SavedModel", work / f"export/saved_model/{config.export.version}"), ("ONNX", work / "export/model.onnx")):
         if path.exists():
             typer.echo(f"{name:<11}{path}")
 
@@ -79,10 +79,20 @@ def evaluate(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOptio
 
 
 @app.command()
-def export(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
+def export(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    work_dir: WorkOption = None,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Also write export/bundle: settings and compose files for TensorFlow Serving.")] = False,
+) -> None:
     """Export the segmenter to SavedModel and ONNX and check that they agree with it."""
     loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run("export", "export"))
+    work = _runner(loaded).run("export", "export")
+    _finish(loaded, work)
+    if bundle:
+        from pipelines.bundle import write_bundle
+
+        typer.echo(f"{'bundle':<11}{write_bundle(loaded, work)}")
 
 
 @app.command()

@@ -1,11 +1,14 @@
 """Stage `export`: the segmenter as SavedModel and ONNX, checked against Keras in a fresh process before it counts.
 
 Artefacts are made in export/unchecked/ and moved to export/ when all of them have passed, so that nothing unchecked ever
-lies where deployments look for models.
+lies where deployments look for models. SavedModels of earlier versions stay: a server may be using them.
 """
 
+import io
 import shutil
 from pathlib import Path
+
+from PIL import Image
 
 from pipelines.evaluate import load_table
 from pipelines.progress import console
@@ -18,7 +21,21 @@ ONNX_NAMES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.in
 PARITY_PHOTOS = 3
 
 
+def _warmup_photos(dataset, count: int) -> list[bytes]:
+    """The first photos as clients would send them: files that are JPEG or PNG as they are, others as PNG."""
+    files = []
+    for sample in dataset.samples[:count]:
+        file = Path(sample.image).read_bytes()
+        if not file.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+            encoded = io.BytesIO()
+            Image.fromarray(dataset.read(sample)).save(encoded, "PNG")
+            file = encoded.getvalue()
+        files.append(file)
+    return files
+
+
 def _replace(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
     if target.is_dir():
         shutil.rmtree(target)
     source.replace(target)
@@ -67,7 +84,15 @@ def run(context: Context) -> dict[str, float]:
             "scores": {f"{row.name} ({row.split})": round(row.miou, 4) for row in load_table(work).rows},
         },
     }
-    saved_model = export_saved_model(model, unchecked / SAVED_MODEL, max_megapixels=config.data.max_megapixels, **shared)
+    examples = context.dataset("val") or train
+    saved_model = export_saved_model(
+        model,
+        unchecked / SAVED_MODEL,
+        version=settings.version,
+        max_megapixels=config.data.max_megapixels,
+        warmup_photos=_warmup_photos(examples, settings.warmup_photos),
+        **shared,
+    )
     calibration = [train.read(sample) for sample in train.samples[: settings.calibration_images]] if "int8" in settings.precisions else None
     for precision in settings.precisions:
         export_onnx(
@@ -79,7 +104,7 @@ def run(context: Context) -> dict[str, float]:
             calibration=settings.calibration,
             **shared,
         )
-    photos = [sample.image for sample in (context.dataset("val") or train).samples[:PARITY_PHOTOS]]
+    photos = [sample.image for sample in examples.samples[:PARITY_PHOTOS]]
     parity = check_parity(
         weights,
         normalization=shared["normalization"],
@@ -92,13 +117,13 @@ def run(context: Context) -> dict[str, float]:
     parity["lower_precisions"] = _check_lower_precisions(context, unchecked)
     for entry in (*parity["artefacts"].values(), *parity["lower_precisions"].values()):
         entry["path"] = str(Path(entry["path"]).relative_to(unchecked))
-    names = [SAVED_MODEL, *(ONNX_NAMES[precision] for precision in settings.precisions)]
+    names = [f"{SAVED_MODEL}/{settings.version}", *(ONNX_NAMES[precision] for precision in settings.precisions)]
     for name in names:
         _replace(unchecked / name, folder / name)
     write_json(folder / "parity.json", parity)
     shutil.rmtree(unchecked)
     for name in ("parity.json", *names):
-        context.run.artifact(folder / name)
+        context.run.artifact(folder / name, folder=SAVED_MODEL if name.startswith(SAVED_MODEL) else "")
     metrics = {f"parity/{name}/pixels_within_error": entry["different_pixels"] for name, entry in parity["artefacts"].items()}
     return metrics | {f"parity/{name}/miou_lost": entry["lost"] for name, entry in parity["lower_precisions"].items()}
 
@@ -110,5 +135,6 @@ STAGE = Stage(
     needs=("segmenter", "evaluate"),
     data=("train", "val", "val_masks"),
     settings=("export", "name", "data.max_megapixels"),
+    kept=(f"export/{SAVED_MODEL}",),
     code=("pipelines.export", "tfwsss.export", "tfwsss.models", "tfwsss.weights", "tfwsss.normalization"),
 )

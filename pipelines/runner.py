@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +131,7 @@ class Runner:
 
     def _run_stage(self, stage: Stage, identity: str, record: dict, tracker, parent) -> None:
         if record.get("fingerprint") != identity:
-            for folder in stage.folders(self.work):
-                shutil.rmtree(folder, ignore_errors=True)
+            stage.clear(self.work)
             record = {}
         else:
             for folder in stage.folders(self.work):

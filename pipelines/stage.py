@@ -8,6 +8,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,7 @@ class Stage:
         code: modules whose source can change its result.
         tensorflow: whether it computes with TensorFlow, which takes seconds to start.
         outputs: folders below the work directory that it alone writes, besides its own.
+        kept: paths below the work directory that stay when its other results are removed because something has changed.
     """
 
     name: str
@@ -41,9 +43,22 @@ class Stage:
     code: tuple[str, ...] = ()
     tensorflow: bool = False
     outputs: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def folders(self, work: Path) -> list[Path]:
         return [work / self.name, *(work / output for output in self.outputs)]
+
+    def clear(self, work: Path) -> None:
+        """Remove the results of an earlier configuration, all but what is `kept`."""
+        kept = {work / path for path in self.kept}
+        for folder in self.folders(work):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path in kept:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def digest(value) -> str:

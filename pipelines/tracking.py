@@ -53,12 +53,12 @@ class Run:
     def tag(self, name: str, value: str) -> None:
         self._client.set_tag(self.id, name, value)
 
-    def artifact(self, path: Path) -> None:
-        """Keep a file, or a folder under its own name."""
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Keep a file, or a folder under its own name; in `folder` of the run's files."""
         if path.is_dir():
-            self._client.log_artifacts(self.id, str(path), path.name)
+            self._client.log_artifacts(self.id, str(path), f"{folder}/{path.name}" if folder else path.name)
         else:
-            self._client.log_artifact(self.id, str(path))
+            self._client.log_artifact(self.id, str(path), folder or None)
 
     def finish(self, status: str) -> None:
         """`status`: FINISHED, FAILED or KILLED."""

@@ -43,6 +43,7 @@ Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Section(BaseModel):
@@ -238,6 +239,8 @@ class Evaluate(Section):
 
 
 class Export(Section):
+    version: PositiveInt = Field(1, description="folder of the SavedModel below export/saved_model; earlier versions stay beside it")
+    warmup_photos: NonNegativeInt = Field(2, description="evaluation (or training) photos kept in the SavedModel as requests that TensorFlow Serving runs while loading")
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(("fp32",), description="ONNX variants: model.onnx (fp32), model.fp16.onnx, model.int8.onnx")
     opset: Annotated[int, Field(ge=13, le=18)] = 17
     scales: Scales = Field((1.0,), description="test-time scales inside the exported graph")
@@ -251,6 +254,26 @@ class Export(Section):
     def _with_reference(self):
         if "fp32" not in self.precisions:
             raise ValueError("fp32 must be among the precisions: the others are checked against it")
+        return self
+
+
+class Serving(Section):
+    """What `tfwsss export --bundle` writes for TensorFlow Serving; no part of any fingerprint."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "segmenter"
+    stable: PositiveInt | None = Field(None, description="version with the label stable; null: the one before the newest, or the only one")
+    canary: PositiveInt | None = Field(None, description="version with the label canary; null: the newest")
+    rest_port: Port = Field(8501, description="on the loopback interface of the host")
+    grpc_port: Port = Field(8500, description="on the loopback interface of the host")
+    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field("latest", description="of the image tensorflow/serving; the GPU file adds -gpu")
+    batching: bool = Field(False, description="run waiting requests together; for clients that all send images of one size")
+    max_batch_size: PositiveInt = Field(8, description="images in one batch")
+    batch_timeout_ms: PositiveFloat = Field(2.0, description="longest wait for a batch to fill")
+
+    @model_validator(mode="after")
+    def _different_ports(self):
+        if self.rest_port == self.grpc_port:
+            raise ValueError(f"rest_port and grpc_port: expected different ports, found {self.rest_port} twice")
         return self
 
 
@@ -295,6 +318,7 @@ class Config(Section):
     segmenter: Segmenter = Segmenter()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    serving: Serving = Serving()
     report: Report = Report()
     switches: Switches = Switches()
     runtime: Runtime = Runtime()

@@ -1,5 +1,7 @@
 """A segmenter as a SavedModel that TensorFlow Serving loads: TensorFlow operations only, no Keras, no Python."""
 
+from __future__ import annotations
+
 import json
 import tempfile
 from pathlib import Path
@@ -11,6 +13,7 @@ from tfwsss.errors import ExportError
 from tfwsss.export.decode import decode_image
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
+from tfwsss.export.warmup import warmup_requests, write_warmup
 from tfwsss.normalization import Normalization
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
@@ -48,6 +51,7 @@ def export_saved_model(
     scales=(1.0,),
     flip: bool = False,
     max_megapixels: float = 50.0,
+    warmup_photos=(),
     metadata: dict | None = None,
 ) -> Path:
     """Write `path`/<version>/, a SavedModel with three signatures.
@@ -61,6 +65,7 @@ def export_saved_model(
       header announces more than `max_megapixels` fails the whole request with INVALID_ARGUMENT before it is decoded.
 
     `assets/metadata.json` holds what `tfwsss.export.metadata.describe` lists. Batch, height and width are free.
+    `assets.extra/tf_serving_warmup_requests` holds requests made of `warmup_photos`, which TensorFlow Serving runs while loading.
 
     Args:
         model: segmenter, keras.Model (normalised float32 [B, H, W, 3] -> logits [B, h, w, num_classes + 1]).
@@ -69,13 +74,14 @@ def export_saved_model(
         normalization: what the segmenter was trained with; it becomes part of the graph.
         version: positive; an existing folder of that version is replaced.
         scales, flip: test-time variants whose scores are averaged (see `Inference`).
+        warmup_photos: bytes of JPEG or PNG files, typical of what clients will send; without any the file is not written.
         metadata: more JSON entries for metadata.json.
 
     Returns:
         The version's folder. It appears complete or not at all.
 
     Raises:
-        ExportError: an argument does not fit the model.
+        ExportError: an argument does not fit the model, or a warm-up photo cannot be read.
     """
     if not isinstance(version, int) or version < 1:
         raise ExportError(f"version: found {version!r}, expected a positive integer")
@@ -85,6 +91,7 @@ def export_saved_model(
     facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes, not from XMP"}
     text = json.dumps(describe(inference, class_names, facts), indent=2, ensure_ascii=False)
     signatures = _signatures(inference, max_megapixels)
+    requests = warmup_requests(warmup_photos, signatures, lambda data: decode_image(data, max_megapixels)) if warmup_photos else []
     # Tracking the variables alone, not the Keras model, keeps Keras' own functions and configuration out of the file.
     module = tf.Module()
     module.weights = list({id(v): v for f in signatures.values() for v in f.get_concrete_function().graph.variables}.values())
@@ -94,4 +101,6 @@ def export_saved_model(
         asset.write_text(text + "\n", encoding="utf-8")
         module.metadata = tf.saved_model.Asset(str(asset))
         tf.saved_model.save(module, str(temporary), signatures=signatures)
+        if requests:
+            write_warmup(temporary, requests)
     return target
