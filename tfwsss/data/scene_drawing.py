@@ -6,11 +6,15 @@ class, so a classifier learns the parts and its class activation maps miss most 
 texture inside and has a clear edge, so affinities can carry the activation over it.
 """
 
+from __future__ import annotations
+
 import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from tfwsss.strict_zip import strict_zip
 
 CLASSES = ("bull", "car", "duck", "fish", "rabbit")
 COMPANIONS = ("duck", "rabbit")  # often seen together, so that their tags are hard to tell apart
@@ -161,7 +165,7 @@ def _blades(rng, h: int, w: int, unit: float) -> np.ndarray:
     count = 450
     starts = rng.random((count, 2)) * (w, h)
     ends = starts + rng.normal((0, -8), (3, 3), (count, 2)) * unit
-    for start, end, tone in zip(starts, ends, rng.integers(40, 216, count), strict=True):
+    for start, end, tone in strict_zip(starts, ends, rng.integers(40, 216, count)):
         draw.line([*start, *end], fill=int(tone), width=max(1, round(1.5 * unit)))
     return np.asarray(picture, np.float32) / 128 - 1
 
@@ -277,7 +281,7 @@ def _saddle(pen: _Pen, body: _Body, rng) -> None:
 # How the part is drawn, whether before the body, and its two colours.
 _PARTS = {
     "bull": (_horns, False, (250, 240, 205), (165, 25, 25)),
-    "car": (_wheels, True, (25, 25, 30), (225, 225, 230)),
+    "car": (_wheels, True, (70, 75, 95), (175, 180, 195)),
     "duck": (_beak, True, (255, 140, 0), (215, 95, 0)),
     "fish": (_tail_fin, False, (20, 170, 190), (250, 240, 90)),
     "rabbit": (_ears, False, (245, 40, 140), (255, 230, 240)),

@@ -15,7 +15,7 @@ from tfwsss.data.folder import read_folder
 from tfwsss.data.scene_drawing import CLASSES, draw_scene
 from tfwsss.errors import DataError
 
-GENERATOR_VERSION = 1  # part of the settings: scenes of an older generator are drawn anew
+GENERATOR_VERSION = 2  # part of the settings: scenes of an older generator are drawn anew
 SMALLEST = 32
 
 
