@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional  # Typer evaluates annotations, and Python 3.9 has no `X | None`
 
 import typer
 
@@ -18,11 +18,11 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
 app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.", metavar="CONFIG")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
-WorkOption = Annotated[Path | None, typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
+SetOption = Annotated[Optional[list[str]], typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
+WorkOption = Annotated[Optional[Path], typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
 
 
-def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None) -> Config:
+def _load(config: str, overrides: Optional[list[str]], work_dir: Optional[Path] = None) -> Config:
     loaded = load_config(config, overrides or [])
     return loaded if work_dir is None else loaded.model_copy(update={"work_dir": work_dir})
 
@@ -48,8 +48,8 @@ def run(
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="First stage to run; earlier ones must have finished.")] = None,
-    last: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
+    first: Annotated[Optional[str], typer.Option("--from", metavar="STAGE", help="First stage to run; earlier ones must have finished.")] = None,
+    last: Annotated[Optional[str], typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
     force: Annotated[bool, typer.Option(help="Run the selected stages anew even if nothing has changed.")] = False,
 ) -> None:
     """Run the pipeline: finished stages are reused, an interrupted one goes on."""
@@ -100,6 +100,15 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
     """Write report/index.html."""
     loaded = _load(config, set_, work_dir)
     _finish(loaded, _runner(loaded).run("report", "report"))
+
+
+@app.command()
+def summary(work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")]) -> None:
+    """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
+    from pipelines.evaluate import load_table
+    from tfwsss.report.summary import summarize
+
+    typer.echo(summarize([load_table(work) for work in work_dirs]))
 
 
 @app.command()

@@ -20,9 +20,11 @@ from tfwsss.background import alpha_of_threshold, threshold_of_alpha
 from tfwsss.config import Crf
 from tfwsss.crf import crf_scores, dense_crf
 from tfwsss.data.image import read_image
+from tfwsss.errors import DataError
 from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow, ScoreTable
+from tfwsss.strict_zip import strict_zip
 
 TABLE = "table.json"
 CURVES = "curves.json"
@@ -51,7 +53,7 @@ def segmenter_crf_image(image, image_id: str, scores, folder, crf: Crf) -> None:
 
 def _row(name: str, split: str, matrix: ConfusionMatrix, images: int, classes) -> ScoreRow:
     labels = ("background", *classes)
-    per_class = {label: float(value) for label, value in zip(labels, matrix.iou(), strict=True)}
+    per_class = {label: float(value) for label, value in strict_zip(labels, matrix.iou())}
     return ScoreRow(name=name, split=split, images=images, miou=matrix.miou(), per_class=per_class)
 
 
@@ -112,7 +114,7 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
         _row(final, "train", _score_labels(work / "pseudo_labels", masked, labels), count, classes),
     ]
     curves = {
-        "CAM": [[float(t), float(value)] for t, value in zip(sweep.thresholds, sweep.miou(), strict=True)],
+        "CAM": [[float(t), float(value)] for t, value in strict_zip(sweep.thresholds, sweep.miou())],
         "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in walks.items()),
     }
     facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": used, "walk_best_alpha": best}
@@ -187,7 +189,7 @@ def _classifier_map(context: Context, dataset) -> float:
     """Mean average precision of the classifier on the evaluation photos."""
     logits = classifier_logits(context)
     precision = AveragePrecision(dataset.num_classes)
-    for sample, tags in zip(dataset.samples, dataset.tag_matrix(), strict=True):
+    for sample, tags in strict_zip(dataset.samples, dataset.tag_matrix()):
         precision.update(logits(dataset.read(sample))[None], tags[None])
     return precision.mean()
 
@@ -198,8 +200,16 @@ def _metric_name(name: str) -> str:
 
 
 def load_table(work) -> ScoreTable:
-    """The table of a finished `evaluate` stage."""
-    return ScoreTable.from_dict(read_json(work / "evaluate" / TABLE))
+    """The table of a finished `evaluate` stage.
+
+    Raises:
+        DataError: the stage has not finished in this work directory, or the file is damaged.
+    """
+    path = work / "evaluate" / TABLE
+    table = read_json(path)
+    if table is None:
+        raise DataError(f"{path}: no such file; has stage evaluate finished there?")
+    return ScoreTable.from_dict(table)
 
 
 def run(context: Context) -> dict[str, float]:

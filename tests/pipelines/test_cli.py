@@ -92,3 +92,9 @@ def test_predict_with_a_file_that_is_no_model(invoke, tmp_path):
     code, text = invoke("predict", tmp_path / "photo.png", "--model", model)
     assert code == 2
     assert "model.onnx" in text
+
+
+def test_summary_of_a_run_that_has_not_finished(invoke, tmp_path):
+    code, text = invoke("summary", tmp_path, tmp_path)
+    assert code == 2
+    assert "evaluate/table.json: no such file; has stage evaluate finished there?" in text

@@ -3,6 +3,8 @@
 matplotlib draws text and axes in a marker colour; a media query inside the SVG decides what the marker looks like.
 """
 
+from __future__ import annotations
+
 import io
 import math
 import warnings

@@ -1,5 +1,7 @@
 """One image with all its intermediate results, and the order in which they are shown."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

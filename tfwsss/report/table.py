@@ -1,5 +1,7 @@
 """The score table: one row for each step of the method that was compared with masks."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
@@ -65,13 +67,13 @@ class ScoreTable:
         """
         steps = [["", "split", "images", "mIoU"]]
         steps += [[row.name, row.split, str(row.images), percent(row.miou)] for row in self.rows]
-        blocks = [_align(steps, text_columns=2)]
+        blocks = [align_columns(steps, text_columns=2)]
         names = [printable(name) for name in self.classes]
         label_width = max((cell_len(name) for name in ["IoU per class", *names]), default=0)
         for group in _fitting_groups(self.rows, width - label_width) if names else []:
             grid = [["IoU per class", *(row.name for row in group)]]
             grid += [[name, *(percent(row.per_class.get(name, math.nan)) for row in group)] for name in self.classes]
-            blocks.append(_align(grid, text_columns=1))
+            blocks.append(align_columns(grid, text_columns=1))
         return "\n\n".join(blocks)
 
     def to_dict(self) -> dict:
@@ -90,7 +92,7 @@ class ScoreTable:
         }
 
     @classmethod
-    def from_dict(cls, value: dict) -> "ScoreTable":
+    def from_dict(cls, value: dict) -> ScoreTable:
         """Inverse of `to_dict`.
 
         Raises:
@@ -134,7 +136,7 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def _align(grid: list[list[str]], text_columns: int) -> str:
+def align_columns(grid: list[list[str]], text_columns: int) -> str:
     """Columns two spaces apart, the first `text_columns` flush left, numbers flush right."""
     grid = [[printable(cell) for cell in line] for line in grid]
     widths = [max(cell_len(line[column]) for line in grid) for column in range(len(grid[0]))]
