@@ -1,7 +1,21 @@
 """Segmentation with an exported ONNX file: numpy and onnxruntime, and Pillow for files. Nothing of TensorFlow."""
 
-from .errors import DeviceError, ImageError, ModelError, SegmenterError
+from .cancellation import Cancellation
+from .crf import dense_crf
+from .errors import Cancelled, DependencyError, DeviceError, ImageError, ImageSizeError, ModelError, SegmenterError
 from .overlay import overlay
 from .segmenter import Segmenter
 
-__all__ = ["DeviceError", "ImageError", "ModelError", "Segmenter", "SegmenterError", "overlay"]
+__all__ = [
+    "Cancellation",
+    "Cancelled",
+    "DependencyError",
+    "DeviceError",
+    "ImageError",
+    "ImageSizeError",
+    "ModelError",
+    "Segmenter",
+    "SegmenterError",
+    "dense_crf",
+    "overlay",
+]

@@ -6,7 +6,7 @@ class SegmenterError(Exception):
 
 
 class ModelError(SegmenterError):
-    """The file is missing, not ONNX, or not an exported segmenter."""
+    """The file is missing, not ONNX, or not an exported segmenter; or it lacks an output that was asked for."""
 
 
 class DeviceError(SegmenterError):
@@ -15,3 +15,15 @@ class DeviceError(SegmenterError):
 
 class ImageError(SegmenterError):
     """An image is unreadable, too large, or of the wrong type or shape."""
+
+
+class ImageSizeError(ImageError):
+    """An image has more pixels than the limit."""
+
+
+class DependencyError(SegmenterError):
+    """An optional package is needed for what was asked and is not installed."""
+
+
+class Cancelled(SegmenterError):
+    """A run was stopped by its `Cancellation`."""

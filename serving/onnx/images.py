@@ -1,14 +1,27 @@
 """Photos as uint8 RGB arrays, read the way training reads them."""
 
+from __future__ import annotations
+
+import contextlib
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from .errors import ImageError
+from .errors import ImageError, ImageSizeError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MOST_SCANS = 100  # an encoder writes about ten; each costs a pass over the whole picture, so that 100 kB keep a core busy for a minute
+_ORIENTATION_TAG = 0x0112
+_TURNS = {
+    2: lambda array: array[:, ::-1],
+    3: lambda array: array[::-1, ::-1],
+    4: lambda array: array[::-1],
+    5: lambda array: array.transpose(1, 0, 2),
+    6: lambda array: np.rot90(array, -1),
+    7: lambda array: array[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda array: np.rot90(array),
+}
 
 
 def to_array(image, max_megapixels: float) -> np.ndarray:
@@ -25,38 +38,112 @@ def to_array(image, max_megapixels: float) -> np.ndarray:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ImageError(f"image array: found {image.dtype} {image.shape}, expected uint8 [height, width, 3] RGB")
         return np.ascontiguousarray(image)
+    with _opened(image, max_megapixels) as (picture, name):
+        turn = _TURNS.get(_orientation(picture))
+        array = _decode(picture, name)
+        return array if turn is None else np.ascontiguousarray(turn(array))
+
+
+def announced_size(image, max_megapixels: float) -> tuple[int, int]:
+    """(height, width) as the header of a path's or file's bytes says it, before any turn; nothing is decoded.
+
+    Raises:
+        ImageError: see `Segmenter`.
+    """
+    with _opened(image, max_megapixels) as (picture, _):
+        return picture.height, picture.width
+
+
+@contextlib.contextmanager
+def _opened(image, max_megapixels: float):
+    """Yield (picture with its header read and its size checked, name); every failure inside becomes an ImageError."""
     name = str(image) if isinstance(image, (str, Path)) else "image"
     try:
         from PIL import Image
     except ImportError:
         raise ImageError(f"{name}: reading files needs Pillow; install it or pass uint8 arrays") from None
-    if isinstance(image, Image.Image):
-        return _convert(image, name, max_megapixels)
-    if not isinstance(image, (str, Path, bytes, bytearray, memoryview)):
+    if not isinstance(image, (str, Path, bytes, bytearray, memoryview, Image.Image)):
         raise ImageError(f"image: found {type(image).__name__}, expected a uint8 array, a path, bytes or a PIL image")
-    source = Path(image) if isinstance(image, (str, Path)) else io.BytesIO(image)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # our limit is checked below; damaged EXIF is not worth a warning
-            with Image.open(source, formats=FORMATS) as picture:
-                return _convert(picture, name, max_megapixels)
+        with contextlib.ExitStack() as stack:
+            if isinstance(image, Image.Image):
+                picture = image
+            else:
+                file = stack.enter_context(Path(image).open("rb") if isinstance(image, (str, Path)) else io.BytesIO(image))
+                picture = _identify(file, name, max_megapixels)
+            _check_size(picture.width, picture.height, name, max_megapixels)
+            yield picture, name
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
+    except MemoryError:
+        raise ImageError(f"{name}: not enough memory to decode it") from None
     except Exception as error:  # damaged files make Pillow's decoders raise nearly every type
         raise ImageError(f"{name}: cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
-def _convert(picture, name: str, max_megapixels: float) -> np.ndarray:
-    from PIL import Image, ImageOps
+def _identify(file, name: str, max_megapixels: float):
+    # Image.open has a limit on pixels that is global to the process, with numbers of its own; ours is per call.
+    from PIL import (  # noqa: F401 (to know its format)
+        BmpImagePlugin,
+        GifImagePlugin,
+        Image,
+        JpegImagePlugin,
+        PngImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
 
-    if picture.width * picture.height > max_megapixels * 1e6:
-        raise ImageError(f"{name}: {picture.width}x{picture.height} pixels, the limit is {max_megapixels:g} megapixels")
-    if picture.width * picture.height == 0:
+    header = file.read(32)
+    file.seek(0)
+    if header[:4] == b"RIFF" and header[8:16] == b"WEBPVP8X":
+        # libwebp takes two canvases of memory as it opens the file.
+        _check_size(*(1 + int.from_bytes(header[at : at + 3], "little") for at in (24, 27)), name, max_megapixels)
+    for file_format in FORMATS:
+        factory, accept = Image.OPEN.get(file_format, (None, lambda _: False))  # Pillow may be built without WEBP
+        if accept is None or accept(header[:16]) is True:
+            picture = factory(file, None)
+            if file_format == "JPEG":
+                _check_scans(file, name)
+            return picture
+    raise ImageError(f"{name}: cannot be decoded: not an image, expected one of {', '.join(FORMATS)}" if header else f"{name}: cannot be decoded: no bytes")
+
+
+def _check_size(width: int, height: int, name: str, max_megapixels: float) -> None:
+    if width * height > max_megapixels * 1e6:
+        raise ImageSizeError(f"{name}: {width}x{height} pixels, the limit is {max_megapixels:g} megapixels")
+    if width * height == 0:
         raise ImageError(f"{name}: an image without pixels")
-    if picture.format != "TIFF":  # Pillow turns a TIFF upright while decoding it
-        picture = ImageOps.exif_transpose(picture)
+
+
+def _check_scans(file, name: str) -> None:
+    position, scans, last = file.tell(), 0, b""
+    file.seek(0)
+    for part in iter(lambda: file.read(1 << 20), b""):
+        scans += (last + part).count(b"\xff\xda")
+        last = part[-1:]
+    file.seek(position)
+    if scans > MOST_SCANS:
+        raise ImageError(f"{name}: cannot be decoded: a JPEG of {scans} scans, the limit is {MOST_SCANS}")
+
+
+def _orientation(picture) -> int:
+    from PIL import Image, TiffImagePlugin
+
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return 1  # Pillow turns a TIFF upright while decoding it
+    try:
+        # The base class's method: PNG's own decodes the whole picture to look for EXIF behind the pixels.
+        return int(Image.Image.getexif(picture).get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged EXIF does not make the photo unusable
+        return 1
+
+
+def _decode(picture, name: str) -> np.ndarray:
+    from PIL import Image
+
+    picture.load()
     if picture.mode == "F":
         raise ImageError(f"{name}: floating-point pixels, expected 8 or 16 bits a channel")
     if picture.mode == "I" or picture.mode.startswith("I;16"):

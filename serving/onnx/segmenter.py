@@ -1,28 +1,25 @@
 """One exported segmenter on one device."""
 
+from __future__ import annotations
+
 import json
+import time
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnxruntime
 
-from .errors import DeviceError, ImageError, ModelError
+from .bound_run import BoundRun
+from .cancellation import Cancellation
+from .crf import dense_crf
+from .errors import ImageError, ModelError
 from .images import to_array
 from .overlay import overlay
+from .providers import connect
 from .tiling import plan, round_up
 
 FORMAT = "tfwsss.segmenter/1"
-_CUDA = "CUDAExecutionProvider"
-_CPU = "CPUExecutionProvider"
 _TOGETHER = 8  # photos of a list that are in memory at once
-
-
-def _open(path: Path, providers, options):
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:  # onnxruntime has one class for each status and no common base
-        raise ModelError(f"{path}: not a usable ONNX model: {error}") from None
 
 
 def _read_metadata(session, path: Path) -> dict:
@@ -43,71 +40,57 @@ class Segmenter:
 
     Args:
         path: an exported .onnx file.
-        device: "cpu"; "cuda"; or "auto", CUDA where it works and else the CPU. With "cuda" a session that fell back to
-            the CPU is an error; ONNX Runtime itself only logs it.
+        device: "cpu"; "cuda"; "tensorrt"; or "auto", CUDA where it works and else the CPU. With "cuda" or "tensorrt" a
+            session that fell back to another device is an error; ONNX Runtime itself only logs it.
         threads: CPU threads for one photo; None leaves it to ONNX Runtime (one per core).
         tile: photos with a longer side are cut into overlapping tiles of at most this many pixels a side.
         overlap: pixels at a tile's cut that are computed and thrown away. None takes what the network needs for results
             equal to those without tiles, or a quarter of `tile` when it needs more or looks at the whole photo (image
             pooling, group normalisation): see `seamless`.
         max_megapixels: files with more pixels are refused before decoding.
+        engine_cache: folder of TensorRT's compiled engines; None takes `<path>.tensorrt`. TensorRT compiles for minutes at
+            the first photo (and at a size outside those seen so far); the next process finds the result there.
+        io_binding: keep input and output in the device's memory between runs; None does so on a GPU.
 
     Attributes:
         labels: names by label, background first.
         palette: uint8 [L, 3], RGB by label.
         metadata: everything the file says about itself.
-        device: "cpu" or "cuda", where it runs.
+        device: "cpu", "cuda" or "tensorrt", where it runs.
         seamless: True when tiled masks equal untiled ones (of the photo with its right and bottom edge repeated up to a
             multiple of the network's stride).
 
     Raises:
         ModelError: the file is missing or not an exported segmenter.
-        DeviceError: `device` is unknown, or "cuda" and unusable.
+        DeviceError: `device` is unknown, or not "auto" and unusable.
         ValueError: `tile` or `overlap` do not fit the network's stride.
     """
 
     def __init__(
         self,
         path,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
         *,
         threads: int | None = None,
         tile: int = 1536,
         overlap: int | None = None,
         max_megapixels: float = 50.0,
+        engine_cache=None,
+        io_binding: bool | None = None,
     ):
         path = Path(path)
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
-        self._session = self._connect(path, device, threads)
-        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
+        self._session, self.device = connect(path, device, threads, None if engine_cache is None else Path(engine_cache))
         self.metadata = _read_metadata(self._session, path)
         self.labels: tuple[str, ...] = tuple(self.metadata["labels"])
         self.palette = np.array(self.metadata["palette"], np.uint8)
         self._has_mask = "mask" in self.metadata["outputs"]
-        self._max_megapixels = max_megapixels
+        if io_binding is None:
+            io_binding = self.device != "cpu"
+        self._bound = BoundRun(self._session, "cpu" if self.device == "cpu" else "cuda") if io_binding else None
+        self.max_megapixels = max_megapixels
         self._set_tiles(tile, overlap)
-
-    @staticmethod
-    def _connect(path: Path, device: str, threads: int | None):
-        if device not in ("auto", "cpu", "cuda"):
-            raise DeviceError(f"device: found {device!r}, expected auto, cpu or cuda")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4 if device == "auto" else 3  # trying CUDA in vain is no error with "auto"
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        available = onnxruntime.get_available_providers()
-        if device == "cuda" and _CUDA not in available:
-            raise DeviceError(f"device cuda: this onnxruntime has only {', '.join(available)}; install onnxruntime-gpu")
-        providers: list = [_CPU]
-        if device != "cpu" and _CUDA in available:
-            # The default searches the fastest algorithm anew for every image size, which takes seconds each time.
-            providers = [(_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
-        session = _open(path, providers, options)
-        active = session.get_providers()[0]
-        if device == "cuda" and active != _CUDA:
-            raise DeviceError(f"device cuda: onnxruntime fell back to {active}; are the NVIDIA driver, CUDA and cuDNN that onnxruntime {onnxruntime.__version__} needs installed?")
-        return session
 
     def _set_tiles(self, tile: int, overlap: int | None) -> None:
         stride, reach = self.metadata["receptive_field"]["stride"], self.metadata["receptive_field"]["reach"]
@@ -123,82 +106,154 @@ class Segmenter:
             raise ValueError(f"overlap: found {overlap}, expected 0 or more and less than half of the tile's {self._tile} pixels")
         self.seamless = reach is not None and self._overlap >= reach
 
-    def __call__(self, image):
+    def __call__(self, image, cancellation: Cancellation | None = None):
         """Segment one photo or a list of photos.
 
         Args:
             image: uint8 array [H, W, 3] RGB, path, bytes of an image file (JPEG, PNG, WEBP, BMP, TIFF, GIF) or PIL image; or
                 a list of these, of any sizes (equal ones run together). Files and PIL images are turned upright by their EXIF orientation and
                 transparent pixels laid over white, as in training.
+            cancellation: lets another thread stop the run.
 
         Returns:
             uint8 [H, W], 0 background and k the label `labels[k]`; for a list, a list of them.
 
         Raises:
             ImageError: an image is unreadable, too large, or an array of another type or shape.
+            Cancelled: by `cancellation`.
         """
         if isinstance(image, (list, tuple)):
             groups = (image[start : start + _TOGETHER] for start in range(0, len(image), _TOGETHER))
-            return [mask for group in groups for mask in self._group(group)]
-        array = to_array(image, self._max_megapixels)
-        if max(array.shape[:2]) > self._tile:
-            return self._tiled(array)
-        return self.batch(array[None])[0]
+            return [mask for group in groups for mask in self._group(group, cancellation)]
+        array = self.read(image)
+        if self.is_tiled(array.shape[0], array.shape[1]):
+            return self._tiled(array, lambda tile: self.batch(tile, cancellation))
+        return self.batch(array[None], cancellation)[0]
 
-    def _group(self, images) -> list[np.ndarray]:
+    def read(self, image) -> np.ndarray:
+        """A photo in any form of a call as uint8 [H, W, 3], the pixels that are segmented.
+
+        Raises:
+            ImageError: as a call.
+        """
+        return to_array(image, self.max_megapixels)
+
+    def is_tiled(self, height: int, width: int) -> bool:
+        """Whether a photo of this size is cut into tiles."""
+        return max(height, width) > self._tile
+
+    def _group(self, images, cancellation) -> list[np.ndarray]:
         """Masks of a few photos; those of one size run together."""
-        arrays = [to_array(image, self._max_megapixels) for image in images]
+        arrays = [self.read(image) for image in images]
         by_shape: dict[tuple, list[int]] = {}
         for index, array in enumerate(arrays):
             by_shape.setdefault(array.shape, []).append(index)
         masks: list = [None] * len(arrays)
         for shape, indices in by_shape.items():
-            if max(shape[:2]) > self._tile:
-                found = [self._tiled(arrays[index]) for index in indices]
+            if self.is_tiled(shape[0], shape[1]):
+                found = [self(arrays[index], cancellation) for index in indices]
             else:
-                found = self.batch(np.stack([arrays[index] for index in indices]))
-            for index, mask in zip(indices, found, strict=True):
+                found = self.batch(np.stack([arrays[index] for index in indices]), cancellation)
+            for index, mask in zip(indices, found):  # noqa: B905 (Python 3.9)
                 masks[index] = mask
         return masks
 
-    def batch(self, images: np.ndarray) -> np.ndarray:
+    def batch(self, images: np.ndarray, cancellation: Cancellation | None = None) -> np.ndarray:
         """Segment photos of one size in one run, without tiles: uint8 [B, H, W, 3] RGB -> uint8 [B, H, W].
 
         Raises:
             ImageError: another type or shape.
+            Cancelled: by `cancellation`.
         """
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
-            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-            raise ImageError(f"images: found {found}, expected a uint8 array [batch, height, width, 3]")
         if self._has_mask:
-            return self._session.run(["mask"], {"images": images})[0]
-        return self._session.run(["scores"], {"images": images})[0].argmax(axis=3).astype(np.uint8)
+            return self._run("mask", images, cancellation)
+        return self._run("scores", images, cancellation).argmax(axis=3).astype(np.uint8)
 
-    def scores(self, images: np.ndarray) -> np.ndarray:
+    def scores(self, images: np.ndarray, cancellation: Cancellation | None = None) -> np.ndarray:
         """Class probabilities of photos of one size: uint8 [B, H, W, 3] RGB -> float32 [B, H, W, L].
 
         Raises:
             ModelError: the file was exported without the output `scores`.
+            ImageError: another type or shape.
         """
         if "scores" not in self.metadata["outputs"]:
             raise ModelError(f"this file has the outputs {self.metadata['outputs']}; export it with outputs=('scores',)")
-        return self._session.run(["scores"], {"images": images})[0]
+        return self._run("scores", images, cancellation)
+
+    def refined(self, image, **crf) -> np.ndarray:
+        """Segment one photo and refine the outlines with a dense CRF, as in training; slow (about a second on a CPU).
+
+        Args:
+            image: as in a call.
+            **crf: parameters of `dense_crf`.
+
+        Returns:
+            uint8 [H, W] labels.
+
+        Raises:
+            ModelError: the file was exported without the output `scores`.
+            DependencyError: pydensecrf is not installed.
+            ImageError: as a call.
+        """
+        array = self.read(image)
+        tiled = self.is_tiled(array.shape[0], array.shape[1])
+        scores = self._tiled(array, self.scores) if tiled else self.scores(array[None])[0]
+        return dense_crf(array, scores, **crf).argmax(axis=2).astype(np.uint8)
+
+    def warm_up(self, sizes=((512, 512),), batches=(1,)) -> float:
+        """Run photos without content, so that the first real one does not wait for memory, kernels or engines.
+
+        Args:
+            sizes: (height, width) of the photos to come.
+            batches: how many of them run together.
+
+        Returns:
+            Seconds taken.
+        """
+        started = time.perf_counter()
+        for height, width in sizes:
+            for batch in batches:
+                blank = np.zeros((batch, height, width, 3), np.uint8)
+                for _ in range(2):  # the first run plans memory, the second uses the plan
+                    if self.is_tiled(height, width):
+                        self(blank[0])
+                    else:
+                        self.batch(blank)
+        return time.perf_counter() - started
 
     def overlay(self, image, mask: np.ndarray, opacity: float = 0.5):
         """The photo with the classes' colours over it, as a PIL image; `image` as in a call, `mask` its result."""
         from PIL import Image
 
-        return Image.fromarray(overlay(to_array(image, self._max_megapixels), mask, self.palette, opacity))
+        return Image.fromarray(overlay(self.read(image), mask, self.palette, opacity))
 
-    def _tiled(self, image: np.ndarray) -> np.ndarray:
+    def _run(self, output: str, images: np.ndarray, cancellation: Cancellation | None) -> np.ndarray:
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
+            found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+            raise ImageError(f"images: found {found}, expected a uint8 array [batch, height, width, 3]")
+        images = np.ascontiguousarray(images)
+        options = None if cancellation is None else cancellation.run_options
+        try:
+            if self._bound is not None:
+                return self._bound(output, images, options)
+            return self._session.run([output], {"images": images}, options)[0]
+        except Exception:
+            if cancellation is not None:
+                cancellation.check()
+            raise
+
+    def _tiled(self, image: np.ndarray, run) -> np.ndarray:
+        """What `run` ([1, h, w, 3] -> [1, h, w, ...]) gives for a whole photo, put together from its tiles."""
         height, width = image.shape[:2]
         rows, columns = (plan(round_up(side, self._stride), self._tile, self._overlap, self._stride) for side in (height, width))
         padding = ((0, rows[-1].stop - height), (0, columns[-1].stop - width), (0, 0))
         padded = np.pad(image, padding, mode="edge")
-        mask = np.empty(padded.shape[:2], np.uint8)
+        whole = None
         for row in rows:
             for column in columns:
-                found = self.batch(padded[None, row.start : row.stop, column.start : column.stop])[0]
+                found = run(padded[None, row.start : row.stop, column.start : column.stop])[0]
                 kept = found[row.keep_start - row.start : row.keep_stop - row.start, column.keep_start - column.start : column.keep_stop - column.start]
-                mask[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
-        return np.ascontiguousarray(mask[:height, :width])
+                if whole is None:
+                    whole = np.empty(padded.shape[:2] + found.shape[2:], found.dtype)
+                whole[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
+        return np.ascontiguousarray(whole[:height, :width])
