@@ -1,6 +1,6 @@
-"""Stage `report`: one HTML page with pictures of every step, curves and scores."""
+"""Stage `report`: one HTML page with pictures of every step, curves and scores, and a strip of pictures for a README."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 import numpy as np
 import yaml
@@ -14,8 +14,10 @@ from tfwsss.atomic import read_json
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.page import ReportData, build_report
 from tfwsss.report.rows import ImageRow
+from tfwsss.report.strip import strip
 
-PAGE = "index.html"
+PAGE, STRIP = "index.html", "strip.png"
+STRIP_ROWS = 4
 
 
 def training_row(context: Context, dataset, sample) -> ImageRow:
@@ -42,7 +44,7 @@ def validation_row(context: Context, dataset, sample) -> ImageRow:
 
 
 def _spread(samples, count: int):
-    """`count` samples evenly spaced over the data set, so that sorted lists show more than their first class."""
+    """`count` of the samples, or rows, evenly spaced, so that sorted lists show more than their first class."""
     positions = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     return [samples[position] for position in positions]
 
@@ -67,12 +69,13 @@ def run(context: Context) -> dict[str, float]:
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
-    page = context.folder("report") / PAGE
+    folder = context.folder("report")
+    page = folder / PAGE
     build_report(
         page,
         ReportData(
             title=config.name,
-            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             classes=train.classes,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
             table=load_table(work),
@@ -83,7 +86,9 @@ def run(context: Context) -> dict[str, float]:
             facts=_facts(context, train, validation),
         ),
     )
-    context.run.artifact(page)
+    strip(_spread(rows, STRIP_ROWS), folder / STRIP)
+    for name in (PAGE, STRIP):
+        context.run.artifact(folder / name)
     return {"images": len(rows) + len(validation_rows)}
 
 

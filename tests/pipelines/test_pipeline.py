@@ -26,7 +26,7 @@ def test_files_of_the_contract(finished):
             with Image.open(finished / folder / f"{image_id}.png") as label:
                 assert label.mode == "P"
                 assert set(np.unique(label)) <= {0, 1, 2, 3, 4, 5, 255}
-    for name in ("export/saved_model/1/saved_model.pb", "export/model.onnx", "export/parity.json", "report/index.html"):
+    for name in ("export/saved_model/1/saved_model.pb", "export/model.onnx", "export/parity.json", "report/index.html", "report/strip.png"):
         assert (finished / name).is_file()
     leftovers = [path for path in finished.rglob("*") if ".tmp" in path.name or path.name == "unchecked"]
     assert leftovers == []
