@@ -12,7 +12,9 @@ QUEUE_PER_WORKER = 4
 
 def worker_count(configured: int) -> int:
     """`runtime.workers`, where 0 means one per core this process may use."""
-    return configured or len(os.sched_getaffinity(0))
+    if configured:
+        return configured
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
 
 
 def _exit_with_parent() -> None:
