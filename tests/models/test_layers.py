@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfwsss.models import layers
-from tfwsss.models.dilation import native_dilation
+from tfwsss.models.conversion import conversion
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -77,7 +77,7 @@ def test_round_channels(channels, width, expected):
 
 
 @pytest.mark.parametrize("kind", ["dense", "depthwise"])
-def test_native_dilation_is_one_operation_of_the_same_value(kind):
+def test_dilation_for_conversion_is_one_operation_of_the_same_value(kind):
     inputs = keras.Input((None, None, 4))
     make = {"dense": lambda: layers.conv2d(inputs, 5, 3, dilation=3, name="c")}
     make["depthwise"] = lambda: layers.depthwise_conv2d(inputs, 3, name="c")
@@ -92,7 +92,23 @@ def test_native_dilation_is_one_operation_of_the_same_value(kind):
         return {operation.type for operation in graph.get_operations()}
 
     assert "SpaceToBatchND" in operations()
-    with native_dilation():
+    with conversion():
         assert "SpaceToBatchND" not in operations()
         np.testing.assert_allclose(model(x), expected, atol=1e-5)
     assert "SpaceToBatchND" in operations()
+
+
+def test_group_normalisation_for_conversion_has_the_same_value():
+    inputs = keras.Input((None, None, 24))
+    layer = layers.GroupNormalization(3, epsilon=1e-5)
+    model = keras.Model(inputs, layer(inputs))
+    rng = np.random.default_rng(3)
+    layer.set_weights([rng.uniform(0.5, 2, 24), rng.normal(0, 1, 24)])
+    x = rng.normal(5, 2, (2, 9, 11, 24)).astype(np.float32)
+    grouped = x.astype(np.float64).reshape(2, 9 * 11, 3, 8)
+    standard = (grouped - grouped.mean((1, 3), keepdims=True)) / np.sqrt(grouped.var((1, 3), keepdims=True) + 1e-5)
+    gamma, beta = layer.get_weights()
+    expected = standard.reshape(x.shape) * gamma + beta
+    np.testing.assert_allclose(model(x), expected, atol=2e-5)
+    with conversion():
+        np.testing.assert_allclose(model(x), expected, atol=2e-5)

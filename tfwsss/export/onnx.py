@@ -1,5 +1,7 @@
 """A segmenter as one ONNX file that needs nothing of TensorFlow: uint8 photos in, masks (or scores) out."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Literal
@@ -9,10 +11,11 @@ import tensorflow as tf
 
 from tfwsss.atomic import atomic_path
 from tfwsss.errors import ExportError
+from tfwsss.export.graph_layout import spread_normalization
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
 from tfwsss.export.receptive_field import receptive_field
-from tfwsss.models import native_dilation
+from tfwsss.models import conversion
 from tfwsss.normalization import Normalization
 
 OUTPUTS = ("mask", "scores")
@@ -30,8 +33,9 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
         compute = {"mask": inference.mask, "scores": inference.scores}
         return {name: compute[name](images) for name in outputs}
 
-    with native_dilation():
+    with conversion():
         model, _ = tf2onnx.convert.from_function(segment, input_signature=signature, opset=opset)
+    spread_normalization(model)
     return model
 
 

@@ -7,7 +7,7 @@ from tfwsss.models import keras_applications, resnet38, vgg16  # noqa: F401 - th
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
 from tfwsss.models.classifier import build_classifier, class_maps
-from tfwsss.models.dilation import native_dilation
+from tfwsss.models.conversion import conversion
 from tfwsss.models.segmenter import build_segmenter
 from tfwsss.models.spec import build, head_layers, model_spec
 from tfwsss.normalization import Normalization
@@ -20,9 +20,9 @@ __all__ = [
     "build_segmenter",
     "cam_activation",
     "class_maps",
+    "conversion",
     "head_layers",
     "model_spec",
-    "native_dilation",
     "normalization",
 ]
 

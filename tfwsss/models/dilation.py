@@ -1,31 +1,15 @@
-"""Dilated convolutions, and a switch for how they are traced.
+"""Dilated convolutions, which are traced in another form for conversion.
 
 TensorFlow runs a dilated convolution as space-to-batch, dense convolution, batch-to-space. That is right everywhere,
-but converted to ONNX each one becomes a dozen nodes of bookkeeping that no runtime fuses. Hence `native_dilation`.
+but converted to ONNX each one becomes a dozen nodes of bookkeeping that no runtime fuses. For conversion it is one
+operation with a `dilations` attribute, which TensorFlow itself should not run: on CPUs the depthwise operation or the
+gradient is missing (without oneDNN), or the gradient of the depthwise one is silently wrong (TensorFlow 2.21 with oneDNN).
 """
-
-from contextlib import contextmanager
-from contextvars import ContextVar
 
 import keras
 import tensorflow as tf
 
-_NATIVE = ContextVar("native_dilation", default=False)
-
-
-@contextmanager
-def native_dilation():
-    """Within this context dilated convolutions are traced as one operation with a `dilations` attribute.
-
-    For graphs that are converted to another format, and traced inside the context. Do not train them, and do not serve
-    them with TensorFlow: on CPUs the depthwise operation or the gradient is missing (without oneDNN), or the gradient
-    of the depthwise one is silently wrong (TensorFlow 2.21 with oneDNN).
-    """
-    token = _NATIVE.set(True)
-    try:
-        yield
-    finally:
-        _NATIVE.reset(token)
+from tfwsss.models.conversion import is_converting
 
 
 def _padding(layer) -> list[list[int]]:
@@ -36,10 +20,10 @@ def _padding(layer) -> list[list[int]]:
 
 @keras.saving.register_keras_serializable(package="tfwsss")
 class DilatedConv2D(keras.layers.Conv2D):
-    """Conv2D of stride 1 and "same" padding that heeds `native_dilation`."""
+    """Conv2D of stride 1 and "same" padding that heeds `conversion`."""
 
     def convolution_op(self, inputs, kernel):
-        if not _NATIVE.get():
+        if not is_converting():
             return super().convolution_op(inputs, kernel)
         kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
         return tf.nn.conv2d(inputs, kernel, strides=1, padding=_padding(self), dilations=self.dilation_rate)
@@ -47,10 +31,10 @@ class DilatedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="tfwsss")
 class DilatedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """DepthwiseConv2D of stride 1, "same" padding and no bias that heeds `native_dilation`."""
+    """DepthwiseConv2D of stride 1, "same" padding and no bias that heeds `conversion`."""
 
     def call(self, inputs):
-        if not _NATIVE.get():
+        if not is_converting():
             return super().call(inputs)
         kernel = self.depthwise_kernel if hasattr(self, "depthwise_kernel") else self.kernel  # Keras 2, Keras 3
         return tf.raw_ops.DepthwiseConv2dNative(

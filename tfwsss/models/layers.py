@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
+from tfwsss.models.group_norm import GroupNormalization
 
 BATCH_NORM_EPSILON = 1e-5
 # Keras' 0.99 needs several hundred steps before the running statistics mean anything; short trainings from scratch
@@ -81,7 +82,7 @@ def batch_norm(x, name: str):
 
 def group_norm(x, name: str):
     """Group normalisation, 8 channels a group, epsilon 1e-5; the channels must be a multiple of 8."""
-    return keras.layers.GroupNormalization(x.shape[-1] // CHANNELS_PER_GROUP, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+    return GroupNormalization(x.shape[-1] // CHANNELS_PER_GROUP, epsilon=BATCH_NORM_EPSILON, name=name)(x)
 
 
 def relu(x, name: str):
