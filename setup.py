@@ -11,6 +11,8 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "tfwsss/__init__.py").read
 # The GPU build also runs on the CPU; where it has no wheel (macOS, Windows on Arm, Linux on Arm) take the plain one.
 GPU_WHEEL = "platform_machine == 'x86_64' and sys_platform == 'linux'"
 NO_GPU_WHEEL = "platform_machine != 'x86_64' or sys_platform != 'linux'"
+# serving/tf_serving; what it needs besides is among the requirements of every installation.
+TF_SERVING_CLIENT = ["grpcio>=1.60", "tenacity>=9", "urllib3>=2.2"]
 
 setup(
     name="tfwsss",
@@ -48,7 +50,8 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24"],
+        "tf-serving-client": TF_SERVING_CLIENT,
+        "test": [*TF_SERVING_CLIENT, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24"],
         "lint": ["ruff>=0.8"],
     },
     entry_points={"console_scripts": ["tfwsss = pipelines.cli:main"]},

@@ -31,6 +31,9 @@ def warmup_requests(photos, signatures: dict, decode) -> list[tuple[str, dict]]:
     Raises:
         ExportError: a photo cannot be read by the exported graph, or there are too many.
     """
+    count = 2 * len(photos) + 2  # one to `scores`, one with all files
+    if count > MAX_REQUESTS:
+        raise ExportError(f"warmup_photos: {len(photos)} photos make {count} requests, TensorFlow Serving takes at most {MAX_REQUESTS}")
     requests: list[tuple[str, dict]] = []
     for index, photo in enumerate(photos):
         try:
@@ -43,8 +46,6 @@ def warmup_requests(photos, signatures: dict, decode) -> list[tuple[str, dict]]:
             requests.append(("scores", {"images": image}))
     if len(photos) > 1:
         requests.append(("serve_bytes", {"image_bytes": tf.constant(list(photos))}))
-    if len(requests) > MAX_REQUESTS:
-        raise ExportError(f"warmup_photos: {len(photos)} photos make {len(requests)} requests, TensorFlow Serving takes at most {MAX_REQUESTS}")
     for signature, inputs in requests:
         signatures[signature](**inputs)
     return requests
