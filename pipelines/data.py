@@ -5,6 +5,8 @@ data/usable.json        ids of the others, for each split
 data/digests.json       digests of their content, part of every later stage's fingerprint
 """
 
+from __future__ import annotations
+
 import csv
 import io
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper)."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from pipelines.affinity_labels import used_alphas

@@ -1,5 +1,7 @@
 """Runs stages in order: reuses the finished, continues the unfinished, starts the changed anew; tracks all in MLflow."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import time

@@ -4,6 +4,8 @@ The store is what MLFLOW_TRACKING_URI says; without it, MLflow's own default, th
 logged explicitly; nothing depends on autologging.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from pathlib import Path

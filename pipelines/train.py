@@ -1,5 +1,7 @@
 """What the three training stages share: start weights, the loop with progress and MLflow, the saved result."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tfwsss.affinity import AffinityLabels, affinity_labels, affinity_loss, pair_affinity, pair_offsets
 from tfwsss.errors import DataError
+from tfwsss.strict_zip import strict_zip
 
 GOLDEN = Path(__file__).parent / "golden"
 radii = st.integers(2, 6)
@@ -78,7 +79,7 @@ def test_labels_equal_a_loop_over_pairs(data, radius, seed):
                         continue
                     kind = 2 if a != b else (0 if a == 0 else 1)
                     expected[kind][image, index, y, x - radius + 1] = 1
-    for one, other in zip(found, expected, strict=True):
+    for one, other in strict_zip(found, expected):
         np.testing.assert_array_equal(one, other)
 
 
@@ -86,7 +87,7 @@ def test_labels_inside_a_traced_step_with_unknown_sizes():
     traced = tf.function(affinity_labels, input_signature=[tf.TensorSpec([None, None, None], tf.uint8)])
     for shape in ((2, 5, 9), (1, 8, 12)):
         label = random_labels(3, shape)
-        for one, other in zip(traced(tf.constant(label)), affinity_labels(label), strict=True):
+        for one, other in strict_zip(traced(tf.constant(label)), affinity_labels(label)):
             np.testing.assert_array_equal(one, other)
 
 

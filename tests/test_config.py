@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tfwsss.config import PRESET_FOLDER, Config, load_config, parse_config, preset_names
 from tfwsss.errors import ConfigError
+from tfwsss.strict_zip import strict_zip
 
 SCENES = {"format": "scenes"}
 
@@ -121,7 +122,7 @@ def test_another_data_format_replaces_the_base_s(tmp_path):
 
 @pytest.mark.parametrize("chain", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_a_circle_of_bases(tmp_path, chain):
-    for name, base in zip(chain, chain[1:] + chain[:1], strict=True):
+    for name, base in strict_zip(chain, chain[1:] + chain[:1]):
         write(tmp_path, f"{name}.yaml", {"extends": f"{base}.yaml", "data": SCENES})
     with pytest.raises(ConfigError, match=r"a\.yaml: 'extends' goes in a circle"):
         load_config(tmp_path / "a.yaml")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfwsss.config import Optimizer
 from tfwsss.models import build_affinitynet, build_classifier, head_layers
 from tfwsss.optimizer import MOMENTUM, GroupedOptimizer, ParameterGroup, parameter_group, trainable_variables
+from tfwsss.strict_zip import strict_zip
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12
@@ -62,8 +63,8 @@ def test_ten_steps_are_the_references():
     rate, decay, total_steps = golden["opt_lr_wd_max"]
     np.testing.assert_array_equal(golden["opt_momentum"], MOMENTUM["faithful"])
     names = ["conv/kernel", "conv/bias", "head/kernel", "head/bias"]  # the reference's groups, in its order
-    values = dict(zip(names, golden["opt_init"], strict=True))
-    gradients = dict(zip(names, golden["opt_grads"].transpose(1, 0, 2), strict=True))
+    values = dict(strict_zip(names, golden["opt_init"]))
+    gradients = dict(strict_zip(names, golden["opt_grads"].transpose(1, 0, 2)))
     settings = Optimizer(learning_rate=rate, weight_decay=decay)
     found, _ = run(settings, values, gradients, momentum=MOMENTUM["faithful"], total_steps=int(total_steps))
     for index, name in enumerate(names):
@@ -176,11 +177,11 @@ def test_groups_of_the_references_networks():
     """Which tensors the reference puts where: for ResNet38 no bias at all, for VGG16 the group normalisation with the backbone."""
     resnet = trained(build_classifier("resnet38", 3, width=0.0625))
     assert {group for group in resnet.groups} == {ParameterGroup(1, 5e-4), ParameterGroup(10, 5e-4)}
-    assert [n for n, g in zip(resnet.names, resnet.groups, strict=True) if g.multiplier == 10] == ["fc8/kernel"]
+    assert [n for n, g in strict_zip(resnet.names, resnet.groups) if g.multiplier == 10] == ["fc8/kernel"]
     assert not [name for name in resnet.names if name.startswith(("conv1a", "b2_")) or "_bn_" in name or "bn7" in name]
 
     vgg = trained(build_affinitynet("vgg16", width=0.0625, features=56))
-    groups = dict(zip(vgg.names, vgg.groups, strict=True))
+    groups = dict(strict_zip(vgg.names, vgg.groups))
     assert groups["gn8_4/gamma"] == ParameterGroup(1, 5e-4) and groups["gn8_4/beta"] == ParameterGroup(2, 0)
     assert groups["conv5_1/kernel"] == ParameterGroup(1, 5e-4) and groups["conv5_1/bias"] == ParameterGroup(2, 0)
     assert {name for name, group in groups.items() if group.multiplier >= 10} == {f"{n}/kernel" for n in ("f8_3", "f8_4", "f8_5", "f9")}

@@ -15,6 +15,7 @@ from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.inputs import affinity_batches, classifier_batches, segmenter_batches
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.models import build_affinitynet, build_classifier, normalization
+from tfwsss.strict_zip import strict_zip
 from tfwsss.training import make_deterministic
 from tfwsss.weights import save_weights
 
@@ -235,11 +236,11 @@ def test_val_tags(tmp_path, monkeypatch, value):
     assert list(matrices) == [f"CAM, {kind}", f"walk, {kind}"]
     expected = {"faithful": [[0], [1], [0]], "corrected": [[0, 1], [], [1]]}[value]
     by_hand = ConfusionMatrix(3)
-    for (sample, mask), classes in zip(masked, expected, strict=True):
+    for (sample, mask), classes in strict_zip(masked, expected):
         found, cam = load_cam(tmp_path / "evaluate/val_cams", sample.id)
         assert found.tolist() == classes
         label = np.zeros(mask.shape, np.uint8)
-        for k, one in zip(classes, cam, strict=True):
+        for k, one in strict_zip(classes, cam):
             label = np.where((one > 0.4) & (one == cam.max(axis=0)), k + 1, label)
         by_hand.update(mask, label)
     np.testing.assert_array_equal(matrices[f"CAM, {kind}"].counts, by_hand.counts)

@@ -12,6 +12,7 @@ from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
 from tfwsss.config import Optimizer, Training
 from tfwsss.errors import StageError
 from tfwsss.losses import multilabel_soft_margin, ohem_cross_entropy, segmentation_cross_entropy
+from tfwsss.strict_zip import strict_zip
 from tfwsss.training import Task, fit, make_deterministic, make_strategy
 from tfwsss.weights import named_variables
 
@@ -79,7 +80,7 @@ def compare(folder: Path, kind: str, settings: Training) -> dict:
     one, two = make_strategy("single"), make_strategy("mirrored")
     start, expected, history = train(folder / "one", one, kind, settings)
     _, found, again = train(folder / "two", two, kind, settings)
-    losses = [dict.fromkeys(entry, 0) | {k: abs(entry[k] - other[k]) for k in entry} for entry, other in zip(history, again, strict=True)]
+    losses = [dict.fromkeys(entry, 0) | {k: abs(entry[k] - other[k]) for k in entry} for entry, other in strict_zip(history, again)]
     return {
         "replicas": two.num_replicas_in_sync,
         "moved": largest(start, expected),

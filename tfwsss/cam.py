@@ -1,5 +1,7 @@
 """Class activation maps of one photo at several scales, and what they say without any refinement (Ahn & Kwak, CVPR 2018, section 3.1)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Literal
 

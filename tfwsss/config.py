@@ -2,14 +2,15 @@
 
 Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixel-level Semantic Affinity with
 Image-level Supervision", CVPR 2018 (PSA). Files are YAML; `extends: other.yaml` takes another preset as the base.
+
+Pydantic evaluates the annotations, and Python 3.9 has no `X | None`: write Optional and Union here.
 """
 
 import difflib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Optional, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -56,7 +57,7 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    classes: tuple[str, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
+    classes: Optional[tuple[str, ...]] = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
     max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
     max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
 
@@ -67,9 +68,9 @@ class VocData(DataSection):
     format: Literal["voc"]
     root: Path = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
     train_list: str = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
-    val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
-    tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
-    mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+    val_list: Optional[str] = Field("val", description="as train_list; None: no evaluation images")
+    tags: Union[Literal["xml"], Path] = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
+    mask_folder: Optional[str] = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
 
 
 class CocoData(DataSection):
@@ -78,8 +79,8 @@ class CocoData(DataSection):
     format: Literal["coco"]
     train_json: Path
     train_images: Path
-    val_json: Path | None = None
-    val_images: Path | None = None
+    val_json: Optional[Path] = None
+    val_images: Optional[Path] = None
 
 
 class FolderData(DataSection):
@@ -88,9 +89,9 @@ class FolderData(DataSection):
     format: Literal["folder"]
     root: Path
     train_csv: str = Field("tags.csv", description="relative to root; image paths in it are relative to root")
-    val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
+    val_csv: Optional[str] = Field(None, description="as train_csv; None: no evaluation images")
     val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
-    mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+    mask_folder: Optional[str] = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
 
 
 class ScenesData(DataSection):
@@ -103,7 +104,7 @@ class ScenesData(DataSection):
     seed: Seed = 0
 
 
-Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminator="format")]
+Data = Annotated[Union[VocData, CocoData, FolderData, ScenesData], Field(discriminator="format")]
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -115,7 +116,7 @@ class Model(Section):
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
     freeze: bool = Field(True, description="keep the first blocks fixed as PSA does; False for training from scratch")
-    weights: str | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+    weights: Optional[str] = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
 
 
 class Optimizer(Section):
@@ -125,7 +126,7 @@ class Optimizer(Section):
     bias_multiplier: PositiveFloat = Field(2.0, description="learning-rate factor of biases, on top of head_multiplier")
     weight_decay: float = Field(5e-4, ge=0, description="coupled L2 on kernels only")
     poly_power: float = Field(0.9, ge=0, description="learning rate falls as (1 - step/max_step)**poly_power")
-    clip_norm: PositiveFloat | None = Field(None, description="global gradient norm limit")
+    clip_norm: Optional[PositiveFloat] = Field(None, description="global gradient norm limit")
 
 
 class Training(Section):
@@ -218,7 +219,7 @@ NAMED_ALPHAS = {
 
 
 class AffinityLabels(Section):
-    alphas: Literal["auto", "psa-released", "psa-cvpr"] | FixedAlphas = Field("auto", description="auto: derived from the CAMs without masks (tfwsss.cam.choose_alphas)")
+    alphas: Union[Literal["auto", "psa-released", "psa-cvpr"], FixedAlphas] = Field("auto", description="auto: derived from the CAMs without masks (tfwsss.cam.choose_alphas)")
     crf: Crf = Crf()
 
 
@@ -228,13 +229,13 @@ class PseudoLabels(Section):
     method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"
     tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
     more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
-    crf: LabelCrf | None = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
+    crf: Optional[LabelCrf] = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
 
 
 class Evaluate(Section):
     scales: Scales = (0.75, 1.0, 1.25)
     flip: bool = True
-    crf: Crf | None = Crf()
+    crf: Optional[Crf] = Crf()
     cams: bool = Field(False, description="score CAMs and random walk on the evaluation photos too, with the tags of switches.val_tags")
 
 
@@ -261,8 +262,8 @@ class Serving(Section):
     """What `tfwsss export --bundle` writes for TensorFlow Serving; no part of any fingerprint."""
 
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "segmenter"
-    stable: PositiveInt | None = Field(None, description="version with the label stable; null: the one before the newest, or the only one")
-    canary: PositiveInt | None = Field(None, description="version with the label canary; null: the newest")
+    stable: Optional[PositiveInt] = Field(None, description="version with the label stable; null: the one before the newest, or the only one")
+    canary: Optional[PositiveInt] = Field(None, description="version with the label canary; null: the newest")
     rest_port: Port = Field(8501, description="on the loopback interface of the host")
     grpc_port: Port = Field(8500, description="on the loopback interface of the host")
     image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field("latest", description="of the image tensorflow/serving; the GPU file adds -gpu")
@@ -332,7 +333,7 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
 
 
-def _find(name, folder: Path | None = None) -> Path:
+def _find(name, folder: Optional[Path] = None) -> Path:
     candidates = [Path(name)] if folder is None else [folder / name]
     candidates += [PRESET_FOLDER / name, PRESET_FOLDER / f"{name}.yaml"]
     for path in candidates:
@@ -406,7 +407,7 @@ def parse_config(values: dict, source: str = "configuration") -> Config:
         raise ConfigError(f"{source}:{lines}") from None
 
 
-def load_config(name, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_config(name, overrides: Union[list[str], tuple[str, ...]] = ()) -> Config:
     """Load a configuration.
 
     Args:
@@ -431,7 +432,7 @@ def _sections_of(annotation) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     members = [member for argument in get_args(annotation) for member in _sections_of(argument)]
-    return members if get_origin(annotation) in (Union, UnionType, Annotated) else []
+    return members if get_origin(annotation) in (Union, Annotated) else []
 
 
 def describe_fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -1,5 +1,7 @@
 """What is wrong with a configuration, field by field, in the words of its user instead of the validator's."""
 
+from __future__ import annotations
+
 import difflib
 import reprlib
 from typing import get_args

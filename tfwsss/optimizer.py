@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from tfwsss.config import Optimizer
+from tfwsss.strict_zip import strict_zip
 from tfwsss.weights import named_variables
 
 ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -86,7 +87,7 @@ class GroupedOptimizer:
         """Everything besides the model that training needs to go on, by name."""
         named = {"step": self.step}
         for kind, slots in self.slots.items():
-            named.update({f"{kind}/{name}": slot for name, slot in zip(self.names, slots, strict=True)})
+            named.update({f"{kind}/{name}": slot for name, slot in strict_zip(self.names, slots)})
         return named
 
     def learning_rate(self) -> tf.Tensor:
@@ -107,7 +108,7 @@ class GroupedOptimizer:
 
     def _update_all(self, strategy, gradients, usable):
         rate, step = self.learning_rate(), tf.cast(self.step, tf.float32)
-        for index, (variable, group) in enumerate(zip(self.variables, self.groups, strict=True)):
+        for index, (variable, group) in enumerate(strict_zip(self.variables, self.groups)):
             slots = tuple(kind[index] for kind in self.slots.values())
             arguments = (gradients[index], usable, rate * group.multiplier, step, group.weight_decay, *slots)
             strategy.extended.update(variable, self._update, args=arguments)

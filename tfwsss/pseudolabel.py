@@ -3,6 +3,8 @@
 numpy only: the CRF's worker processes import this without TensorFlow.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from tfwsss.background import background_score

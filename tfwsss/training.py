@@ -5,6 +5,8 @@ Keras 3 `fit` cannot run under every tf.distribute strategy. A run that was kill
 weights, bit for bit, as one that was not: batches depend on (seed, epoch) only, and the checkpoint holds all state.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable

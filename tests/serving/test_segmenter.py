@@ -14,6 +14,7 @@ from PIL import Image
 
 from serving.onnx import DeviceError, ImageError, ModelError, Segmenter, overlay
 from tfwsss.artifacts import voc_palette
+from tfwsss.strict_zip import strict_zip
 
 RUNTIME = Path(__file__).parents[2] / "serving" / "onnx"
 
@@ -61,7 +62,7 @@ def test_a_list_keeps_its_order_whatever_the_sizes(segmenter, photo):
     photos = [photo(20 + 3 * (seed % 3), 31, seed) for seed in range(11)]
     masks = segmenter(photos)
     assert isinstance(masks, list)
-    for image, mask in zip(photos, masks, strict=True):
+    for image, mask in strict_zip(photos, masks):
         np.testing.assert_array_equal(mask, segmenter(image))
 
 

@@ -1,5 +1,7 @@
 """Data sets: photos with tags, and masks for scoring. Nothing here imports TensorFlow but `tfwsss.data.inputs`."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Literal
 

@@ -5,6 +5,8 @@ Scaling, cropping and flipping ask the generator for the same numbers in the sam
 filters antialias when they shrink; TensorFlow's resizing gives other pixels.
 """
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,14 +70,14 @@ class CropWindow:
     width: int
 
     @classmethod
-    def random(cls, height: int, width: int, size: int, rng: random.Random) -> "CropWindow":
+    def random(cls, height: int, width: int, size: int, rng: random.Random) -> CropWindow:
         """A window of side `size` at a random place; an image smaller than it gets a random place inside it."""
         image_left, canvas_left = _random_offsets(width, size, rng)
         image_top, canvas_top = _random_offsets(height, size, rng)
         return cls(size, image_top, image_left, canvas_top, canvas_left, min(height, size), min(width, size))
 
     @classmethod
-    def center(cls, height: int, width: int, size: int) -> "CropWindow":
+    def center(cls, height: int, width: int, size: int) -> CropWindow:
         """A window of side `size` whose centre is the image's (odd differences: rounded half to even)."""
         image_left, canvas_left = _center_offsets(width, size)
         image_top, canvas_top = _center_offsets(height, size)

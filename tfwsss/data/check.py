@@ -1,5 +1,7 @@
 """Decodes every photo once, in worker processes, so that a bad one is known before training and not in its middle."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -12,9 +14,11 @@ from pathlib import Path
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError
+from tfwsss.strict_zip import strict_zip
 
 MIN_SIDE = 32  # pixels; below, the deepest feature map of every backbone is a single cell
 CHUNK = 16  # photos that one task decodes
+BLOCK = 1 << 20  # bytes hashed at once
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,10 @@ def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     """Decode one photo completely. Never raises for a bad file."""
     try:
         height, width = read_image(path, max_megapixels).shape[:2]
+        digest = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            for block in iter(lambda: file.read(BLOCK), b""):
+                digest.update(block)
     except ImageError as error:
         return Inspection(0, 0, "", str(error).removeprefix(f"{path}: "))
     except OSError as error:  # it went away between decoding and hashing
@@ -61,7 +67,7 @@ def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     reason = ""
     if min(height, width) < MIN_SIDE:
         reason = f"too small: {width}x{height} px, expected at least {MIN_SIDE}x{MIN_SIDE}"
-    return Inspection(height, width, digest, reason)
+    return Inspection(height, width, digest.hexdigest(), reason)
 
 
 def inspect_images(
@@ -113,7 +119,7 @@ def check_images(
         The problems in the order of the samples, and a digest of the file's bytes (hexadecimal) for every other id.
     """
     problems, digests = [], {}
-    for sample, found in zip(dataset.samples, inspect_images(dataset, workers, on_progress), strict=True):
+    for sample, found in strict_zip(dataset.samples, inspect_images(dataset, workers, on_progress)):
         reason = found.reason
         if not reason and require_tags and not sample.tags:
             reason = "no tag: none of the classes is among its tags"
@@ -150,7 +156,7 @@ def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterat
                 for future in finished:
                     results = future.result()
                     waiting.discard(numbers[future])
-                    yield from zip(chunks[numbers[future]], results, strict=True)
+                    yield from strict_zip(chunks[numbers[future]], results)
         except BrokenProcessPool:
             pass  # one process died and took the pool with it: what is left goes on below
         finally:

@@ -1,5 +1,7 @@
 """COCO instances: tags are the categories that occur, masks are drawn from the annotations when asked for."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import io
@@ -17,6 +19,7 @@ from tfwsss.artifacts import IGNORE
 from tfwsss.config import CocoData
 from tfwsss.data.dataset import Dataset, Sample, class_positions, relative_photo_path
 from tfwsss.errors import DataError
+from tfwsss.strict_zip import strict_zip
 
 
 def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | None:
@@ -62,7 +65,7 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     if not samples:
         raise DataError(f"{path}: lists no images")
     labels = {number: positions.get(name, IGNORE - 1) + 1 for number, name in names.items()}
-    numbers = dict(zip(seen, index.imgs, strict=True))
+    numbers = dict(strict_zip(seen, index.imgs))
     masks = CocoMasks(path, index, numbers, labels, config.max_megapixels)
     return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())))
 

@@ -1,5 +1,7 @@
 """What every reader delivers: photos with tags, and, for scoring only, masks."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -77,11 +79,11 @@ class Dataset:
         """
         return None if self.masks is None else self.masks(sample)
 
-    def without_masks(self) -> "Dataset":
+    def without_masks(self) -> Dataset:
         """The same photos and tags; `mask` gives None. What training gets."""
         return dataclasses.replace(self, masks=None)
 
-    def subset(self, ids: Iterable[str]) -> "Dataset":
+    def subset(self, ids: Iterable[str]) -> Dataset:
         """Only the photos with these ids, in this data set's order.
 
         Raises:

@@ -1,5 +1,7 @@
 """A folder of photos and a CSV `image,tags`: any file names, nested folders."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
 from typing import Literal

@@ -21,6 +21,7 @@ from tfwsss.data import augment, label_grid
 from tfwsss.data.dataset import Dataset
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
+from tfwsss.strict_zip import strict_zip
 
 PREFETCHED_BATCHES = 2
 
@@ -235,7 +236,7 @@ def _batches(
         )
         return {
             name: tf.ensure_shape(tensor, spec.shape)
-            for (name, spec), tensor in zip(outputs.items(), tensors, strict=True)
+            for (name, spec), tensor in strict_zip(outputs.items(), tensors)
         }
 
     positions = tf.data.Dataset.from_tensor_slices((np.arange(length), order))

@@ -1,5 +1,7 @@
 """PASCAL VOC devkit layout, with the lists and tags of the PSA reference code."""
 
+from __future__ import annotations
+
 import difflib
 from collections import Counter
 from pathlib import Path
@@ -13,6 +15,7 @@ from tfwsss.data.cls_labels import read_cls_labels
 from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions, relative_photo_path
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
+from tfwsss.strict_zip import strict_zip
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -115,7 +118,7 @@ def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tup
         for image_id, vector in read_cls_labels(path).items():
             if len(vector) != len(CLASSES):
                 raise DataError(f"{path}: {image_id!r} has {len(vector)} values, expected {len(CLASSES)}")
-            tags[image_id] = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
+            tags[image_id] = tuple(name for name, present in strict_zip(CLASSES, vector) if present)
     else:
         # The table may name photos by id or by path below the devkit's folder.
         tags = {row.id.removeprefix("JPEGImages/"): row.tags for row in read_tag_table(path)}

@@ -9,6 +9,7 @@ import onnxruntime
 from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError
 from tfwsss.metrics import ConfusionMatrix
+from tfwsss.strict_zip import strict_zip
 
 
 def _masks(session, images: np.ndarray) -> np.ndarray:
@@ -41,7 +42,7 @@ def check_accuracy(reference, variant, samples, *, budget: float = 0.01, output=
     images = equal = pixels = 0
     for image, label in samples:
         masks = [_masks(session, image[np.newaxis])[0] for session in sessions]
-        for matrix, mask in zip(scores, masks, strict=True):
+        for matrix, mask in strict_zip(scores, masks):
             matrix.update(label, mask)
         images, equal, pixels = images + 1, equal + int((masks[0] == masks[1]).sum()), pixels + masks[0].size
     expected, found = (matrix.miou() for matrix in scores)

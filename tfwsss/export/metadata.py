@@ -1,5 +1,7 @@
 """What an exported segmenter says about itself: labels, colours, normalisation, versions."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 

@@ -14,6 +14,7 @@ from PIL import Image
 from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError, TfwsssError
 from tfwsss.normalization import Normalization
+from tfwsss.strict_zip import strict_zip
 
 SMALLEST_SCORE = 1e-12  # averaged scores below this are equal in the comparison: their logarithm is noise
 SCORE_RESOLUTION = 1e-6
@@ -80,7 +81,7 @@ class Comparison:
         """`mask` uint8 [B, H, W] against the reference's logits [B, H, W, L] of the batch called `name`."""
         if mask.dtype != np.uint8 or mask.shape != logits.shape[:3]:
             raise ExportError(f"{self._artefact}: {name}: found mask {mask.dtype} {mask.shape}, expected uint8 {logits.shape[:3]}")
-        for index, (values, labels) in enumerate(zip(logits, mask, strict=True)):
+        for index, (values, labels) in enumerate(strict_zip(logits, mask)):
             bound = self._tolerance * (values.max() - values.min())
             expected = values.argmax(-1)
             different = np.argwhere(labels != expected)

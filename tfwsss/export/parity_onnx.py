@@ -8,6 +8,8 @@ For each FOLDER/case_*.npz (key `images` uint8 [B, H, W, 3]) writes FOLDER/onnx_
 import sys
 from pathlib import Path
 
+from tfwsss.strict_zip import strict_zip
+
 _BLOCKED = ("tensorflow", "keras", "tfwsss", "tf2onnx", "jax", "torch")
 
 
@@ -30,7 +32,7 @@ def main(model: str, folder: str) -> None:
     for case in sorted(Path(folder).glob("case_*.npz")):
         with np.load(case, allow_pickle=False) as arrays:
             results = session.run(names, {"images": arrays["images"]})
-        np.savez(case.with_name(case.name.replace("case_", "onnx_")), **dict(zip(names, results, strict=True)))
+        np.savez(case.with_name(case.name.replace("case_", "onnx_")), **dict(strict_zip(names, results)))
     loaded = [name for name in _BLOCKED if name in sys.modules]
     if loaded:
         raise SystemExit(f"{loaded} were imported before they could be blocked")

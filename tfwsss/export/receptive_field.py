@@ -3,6 +3,8 @@
 A runtime that cuts large photos into tiles needs it to give the same masks as without tiles.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 
@@ -10,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
+
+from tfwsss.strict_zip import strict_zip
 
 # Height and width of the photo that is run: divisible by every stride.
 _SIZE = (256, 192)
@@ -29,7 +33,7 @@ class _View:
     before: float = 0.0
     after: float = 0.0
 
-    def window(self, start: float, extent: float, stride: float) -> "_View":
+    def window(self, start: float, extent: float, stride: float) -> _View:
         """Through an operation whose cell y reads the cells ``y * stride - start`` to ``y * stride - start + extent``."""
         return _View(self.stride * stride, self.before + start * self.stride, self.after + (extent - start) * self.stride)
 
@@ -48,7 +52,7 @@ def _map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in {value.name for value in model.graph.output})
     session = onnxruntime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
     arrays = session.run(names, {model.graph.input[0].name: np.zeros((1, *_SIZE, 3), np.uint8)})
-    return {name: array.shape for name, array in zip(names, arrays, strict=True)}
+    return {name: array.shape for name, array in strict_zip(names, arrays)}
 
 
 def _through_window(view: _View, attributes: dict, kernel) -> _View:
@@ -57,7 +61,7 @@ def _through_window(view: _View, attributes: dict, kernel) -> _View:
     dilations, strides, pads = (attributes.get(name, default) for name, default in (("dilations", [1] * axes), ("strides", [1] * axes), ("pads", [0] * 2 * axes)))
     automatic = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
     seen = []
-    for size, dilation, stride, start in zip(kernel, dilations, strides, pads, strict=False):
+    for size, dilation, stride, start in zip(kernel, dilations, strides, pads):
         extent = (size - 1) * dilation
         # Automatic padding splits by the photo's size where the stride is above 1; bound both ways.
         starts = (extent // 2, extent - extent // 2) if automatic and stride == 1 else (0, extent) if automatic else (start,)

@@ -9,6 +9,8 @@ TARGET gets the arrays under the keys "0", "1", ... and under "index" JSON text:
 "attributes": {group path: {name: [text, ...]}}}, or {"error": message}. LIMIT: bytes that all arrays may take together.
 """
 
+from __future__ import annotations
+
 import itertools
 import json
 import math

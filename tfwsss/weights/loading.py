@@ -1,5 +1,7 @@
 """Filling a model from a weight file of any supported format."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path

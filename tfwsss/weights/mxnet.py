@@ -6,6 +6,8 @@ int64 sides), 0xF993FAC8 (version 1: uint32 dimensions, int64 sides), or, in fil
 dimensions itself (uint32 sides). Then int32 device type, int32 device number, int32 element type, the values.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from tfwsss.errors import WeightsError

@@ -9,6 +9,7 @@ import pickletools
 from dataclasses import dataclass
 
 from tfwsss.errors import WeightsError
+from tfwsss.strict_zip import strict_zip
 from tfwsss.weights.limits import Cursor
 
 # A state dict takes some hundred bytes a tensor.
@@ -152,7 +153,7 @@ class _Machine:
     def set_items(self, entries: list) -> None:
         if len(entries) % 2:
             raise IndexError("key without value")
-        for key, value in zip(entries[::2], entries[1::2], strict=True):
+        for key, value in strict_zip(entries[::2], entries[1::2]):
             _store(self.stack[-1], key, value)
 
     def extend(self, entries: list) -> None:
@@ -163,60 +164,59 @@ class _Machine:
     def step(self, op: str, arg) -> None:
         """One operation other than STOP."""
         push = self.stack.append
-        match op:
-            case "PROTO" | "FRAME":
-                pass
-            case "GLOBAL":
-                push(self.name(*arg.split(" ", 1)))
-            case "STACK_GLOBAL":
-                module, name = self.pop(2)
-                push(self.name(str(module), str(name)))
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE" | "SHORT_BINUNICODE":
-                push(arg)
-            case "BINSTRING" | "SHORT_BINSTRING":  # text of Python 2
-                push(arg)
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[op])
-            case "BINPUT" | "LONG_BINPUT":
-                self.memo[arg] = self.stack[-1]
-            case "MEMOIZE":
-                self.memo[len(self.memo)] = self.stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                push(self.memo[arg])
-            case "MARK":
-                push(_Mark())
-            case "EMPTY_TUPLE":
-                push(())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                push(self.pop(int(op[-1])))
-            case "TUPLE":
-                push(tuple(self.pop_to_mark()))
-            case "EMPTY_LIST":
-                push([])
-            case "EMPTY_DICT":
-                push({})
-            case "APPEND":
-                self.extend(list(self.pop(1)))
-            case "APPENDS":
-                self.extend(self.pop_to_mark())
-            case "SETITEM":
-                self.set_items(list(self.pop(2)))
-            case "SETITEMS":
-                self.set_items(self.pop_to_mark())
-            case "BINPERSID":
-                storage = _storage(*self.pop(1))
-                if self.storages.setdefault(storage.key, storage) != storage:
-                    raise WeightsError(f"damaged PyTorch file: storage {storage.key!r} has two types or sizes")
-                push(storage)
-            case "REDUCE":
-                push(_called(*self.pop(2)))
-            case "BUILD":  # attributes of an OrderedDict: the modules' version numbers
-                owner, _ = self.pop(2)
-                if not isinstance(owner, dict):
-                    raise WeightsError("damaged PyTorch file: attributes of something that is no dict")
-                push(owner)
-            case _:
-                raise WeightsError(f"the pickle uses the operation {op}, which is not part of a state dict; refused")
+        if op in ("PROTO", "FRAME"):
+            pass
+        elif op == "GLOBAL":
+            push(self.name(*arg.split(" ", 1)))
+        elif op == "STACK_GLOBAL":
+            module, name = self.pop(2)
+            push(self.name(str(module), str(name)))
+        elif op in ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"):
+            push(arg)
+        elif op in ("BINSTRING", "SHORT_BINSTRING"):  # text of Python 2
+            push(arg)
+        elif op in ("NONE", "NEWTRUE", "NEWFALSE"):
+            push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[op])
+        elif op in ("BINPUT", "LONG_BINPUT"):
+            self.memo[arg] = self.stack[-1]
+        elif op == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif op in ("BINGET", "LONG_BINGET"):
+            push(self.memo[arg])
+        elif op == "MARK":
+            push(_Mark())
+        elif op == "EMPTY_TUPLE":
+            push(())
+        elif op in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            push(self.pop(int(op[-1])))
+        elif op == "TUPLE":
+            push(tuple(self.pop_to_mark()))
+        elif op == "EMPTY_LIST":
+            push([])
+        elif op == "EMPTY_DICT":
+            push({})
+        elif op == "APPEND":
+            self.extend(list(self.pop(1)))
+        elif op == "APPENDS":
+            self.extend(self.pop_to_mark())
+        elif op == "SETITEM":
+            self.set_items(list(self.pop(2)))
+        elif op == "SETITEMS":
+            self.set_items(self.pop_to_mark())
+        elif op == "BINPERSID":
+            storage = _storage(*self.pop(1))
+            if self.storages.setdefault(storage.key, storage) != storage:
+                raise WeightsError(f"damaged PyTorch file: storage {storage.key!r} has two types or sizes")
+            push(storage)
+        elif op == "REDUCE":
+            push(_called(*self.pop(2)))
+        elif op == "BUILD":  # attributes of an OrderedDict: the modules' version numbers
+            owner, _ = self.pop(2)
+            if not isinstance(owner, dict):
+                raise WeightsError("damaged PyTorch file: attributes of something that is no dict")
+            push(owner)
+        else:
+            raise WeightsError(f"the pickle uses the operation {op}, which is not part of a state dict; refused")
 
     def run(self, cursor: Cursor):
         for op, arg, _ in pickletools.genops(cursor):
