@@ -243,18 +243,25 @@ class Export(Section):
     version: PositiveInt = Field(1, description="folder of the SavedModel below export/saved_model; earlier versions stay beside it")
     warmup_photos: NonNegativeInt = Field(2, description="evaluation (or training) photos kept in the SavedModel as requests that TensorFlow Serving runs while loading")
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(("fp32",), description="ONNX variants: model.onnx (fp32), model.fp16.onnx, model.int8.onnx")
-    opset: Annotated[int, Field(ge=13, le=18)] = 17
+    outputs: Annotated[tuple[Literal["mask", "scores"], ...], Field(min_length=1)] = Field(("mask",), description="of the ONNX files; scores are class probabilities, num_classes + 1 numbers a pixel")
+    opset: Annotated[int, Field(ge=13, le=18)] = Field(17, description="ONNX operator set")
     scales: Scales = Field((1.0,), description="test-time scales inside the exported graph")
     flip: bool = Field(False, description="test-time mirroring inside the exported graph")
     calibration: Literal["minmax", "entropy", "percentile"] = Field("minmax", description="how int8 ranges follow from the calibration photos")
     calibration_images: PositiveInt = Field(32, description="training photos that fix the int8 ranges")
+    parity_photos: PositiveInt = Field(8, description="evaluation (or training) photos on which every artefact must agree with Keras, besides the generated ones")
     miou_budget: Fraction = Field(0.01, description="mIoU that fp16 and int8 may lose on the evaluation photos")
+    registered_model: Optional[Annotated[str, Field(pattern=r"^[^/:]+$")]] = Field(None, description="name in MLflow's model registry for model.onnx; null: not registered")
+    champion_miou: Fraction = Field(0.0, description="mIoU of model.onnx on the evaluation photos that the alias champion needs, besides that of the present champion")
     licence: str = "unspecified"
 
     @model_validator(mode="after")
     def _with_reference(self):
         if "fp32" not in self.precisions:
             raise ValueError("fp32 must be among the precisions: the others are checked against it")
+        for name in ("precisions", "outputs"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name}: found an entry twice in {list(getattr(self, name))}")
         return self
 
 

@@ -1,0 +1,1 @@
+"""Segmenters as MLflow models."""
