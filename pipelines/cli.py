@@ -10,7 +10,9 @@ import typer
 
 from pipelines.progress import console
 from tfwsss import __version__
-from tfwsss.config import Config, describe_fields, load_config, preset_names
+from tfwsss.config import Config
+from tfwsss.config_fields import describe_fields
+from tfwsss.config_files import load_config, preset_names
 from tfwsss.errors import TfwsssError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")

@@ -5,7 +5,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfwsss.config import PRESET_FOLDER, Config, load_config, parse_config, preset_names
+from tfwsss.config import Config
+from tfwsss.config_files import PRESET_FOLDER, load_config, parse_config, preset_names
 from tfwsss.errors import ConfigError
 from tfwsss.strict_zip import strict_zip
 

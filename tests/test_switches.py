@@ -9,7 +9,8 @@ from pipelines import affinity_labels, affinitynet, classifier, pseudo_labels, s
 from pipelines import cams as cams_stage
 from pipelines.runner import Context
 from tfwsss.artifacts import load_cam, load_scores, save_cam, save_label
-from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches, parse_config
+from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches
+from tfwsss.config_files import parse_config
 from tfwsss.crf import crf_scores
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.inputs import affinity_batches, classifier_batches, segmenter_batches

@@ -1,18 +1,14 @@
 """The typed configuration of a whole pipeline: every number of the method has one field here.
 
 Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixel-level Semantic Affinity with
-Image-level Supervision", CVPR 2018 (PSA). Files are YAML; `extends: other.yaml` takes another preset as the base.
+Image-level Supervision", CVPR 2018 (PSA).
 
 Pydantic evaluates the annotations, and Python 3.9 has no `X | None`: write Optional and Union here.
 """
 
-import difflib
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Optional, Union, get_args, get_origin
+from typing import Annotated, Literal, Optional, Union
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,14 +17,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
-
-from tfwsss.config_errors import describe
-from tfwsss.errors import ConfigError
-
-PRESET_FOLDER = Path(__file__).parent / "configs"
 
 Fidelity = Literal["faithful", "corrected"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -124,9 +114,19 @@ class Optimizer(Section):
     learning_rate: PositiveFloat = 0.01
     head_multiplier: PositiveFloat = Field(10.0, description="learning-rate factor of layers trained from scratch")
     bias_multiplier: PositiveFloat = Field(2.0, description="learning-rate factor of biases, on top of head_multiplier")
-    weight_decay: float = Field(5e-4, ge=0, description="coupled L2 on kernels only")
+    weight_decay: float = Field(5e-4, ge=0, description="decay of kernels")
+    decay: Literal["coupled", "decoupled"] = Field("coupled", description="coupled: L2 in the gradient, as in PSA; decoupled: the weights shrink by rate * weight_decay beside the step (SGDW, AdamW)")
     poly_power: float = Field(0.9, ge=0, description="learning rate falls as (1 - step/max_step)**poly_power")
     clip_norm: Optional[PositiveFloat] = Field(None, description="global gradient norm limit")
+
+
+class Augmentation(Section):
+    """Optional changes of the training photos; all are off by default, as PSA has none of them."""
+
+    rotate: float = Field(0.0, ge=0, le=180, description="degrees: the crop is turned by an angle uniform in +-rotate")
+    shear: float = Field(0.0, ge=0, le=1, description="the crop is sheared by a factor (columns per row) uniform in +-shear")
+    sharpness: float = Field(0.0, ge=0, le=1, description="sharpness is changed by a factor uniform in 1 +- sharpness: 0 smoothed, 1 as it is, 2 sharpened")
+    cutout: float = Field(0.0, ge=0, lt=1, description="side of a square of mean colour at a random place of the crop, as a part of the crop's side")
 
 
 class Training(Section):
@@ -136,6 +136,7 @@ class Training(Section):
     batch_size: PositiveInt = 16
     crop: PositiveInt = Field(448, description="side of the square training crop, pixels")
     color_jitter: bool = Field(True, description="brightness, contrast, saturation 0.3, hue 0.1")
+    augmentation: Augmentation = Augmentation()
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     xla: bool = Field(False, description="compile the training step with XLA")
 
@@ -330,129 +331,3 @@ class Config(Section):
     report: Report = Report()
     switches: Switches = Switches()
     runtime: Runtime = Runtime()
-
-
-# -------------------------------------------------------------------------------------------------- loading
-
-
-def preset_names() -> list[str]:
-    """Names of the presets that ship with the package."""
-    return sorted(path.stem for path in PRESET_FOLDER.glob("*.yaml"))
-
-
-def _find(name, folder: Optional[Path] = None) -> Path:
-    candidates = [Path(name)] if folder is None else [folder / name]
-    candidates += [PRESET_FOLDER / name, PRESET_FOLDER / f"{name}.yaml"]
-    for path in candidates:
-        if path.is_file():
-            return path
-    near = difflib.get_close_matches(str(name), preset_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"no configuration file or preset {str(name)!r}{hint} (presets: {', '.join(preset_names())})")
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections, found {type(value).__name__}")
-    return value
-
-
-def _merge(base: dict, top: dict) -> dict:
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # Another data format shares no fields with the base's: replace it, do not mix the two.
-        if both and key == "data" and "format" in value and value["format"] != merged[key].get("format"):
-            both = False
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _read_with_bases(path: Path, seen: tuple[Path, ...] = ()) -> dict:
-    path = path.resolve()
-    if path in seen:
-        raise ConfigError(f"{path}: 'extends' goes in a circle")
-    value = _read_yaml(path)
-    base = value.pop("extends", None)
-    if base is None:
-        return value
-    if not isinstance(base, str):
-        raise ConfigError(f"{path}: extends: expected the name of a preset or file, found {base!r}")
-    return _merge(_read_with_bases(_find(base, path.parent), (*seen, path)), value)
-
-
-def _apply_override(values: dict, override: str) -> dict:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r}: expected section.field=value")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from None
-    nested: object = value
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return _merge(values, nested)
-
-
-def parse_config(values: dict, source: str = "configuration") -> Config:
-    """Validate a mapping.
-
-    Raises:
-        ConfigError: with one line per wrong field: its dotted name, what was found, what was expected.
-    """
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        lines = "".join(f"\n  {line}" for line in describe(error, Config))
-        raise ConfigError(f"{source}:{lines}") from None
-
-
-def load_config(name, overrides: Union[list[str], tuple[str, ...]] = ()) -> Config:
-    """Load a configuration.
-
-    Args:
-        name: path of a YAML file, or the name of a shipped preset.
-        overrides: "section.field=value" strings, values in YAML syntax.
-
-    Raises:
-        ConfigError: the file is missing or not YAML, or a field is unknown, missing or of the wrong type.
-    """
-    path = _find(name)
-    values = _read_with_bases(path)
-    for override in overrides:
-        values = _apply_override(values, override)
-    return parse_config(values, str(name))
-
-
-# -------------------------------------------------------------------------------------------------- reference
-
-
-def _sections_of(annotation) -> list[type[Section]]:
-    """The sections an annotation allows: itself, or the members of a union."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    members = [member for argument in get_args(annotation) for member in _sections_of(argument)]
-    return members if get_origin(annotation) in (Union, Annotated) else []
-
-
-def describe_fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every field as (dotted name, default in YAML, description); fields of `data` once for each format."""
-    for name, field in section.model_fields.items():
-        sections = _sections_of(field.annotation)
-        if sections and not (prefix == "affinity_labels." and name == "alphas"):
-            for member in sections:
-                formats = get_args(member.model_fields["format"].annotation) if "format" in member.model_fields else ()
-                label = f"{prefix}{name}[{formats[0]}]" if formats else f"{prefix}{name}"
-                yield from describe_fields(member, f"{label}.")
-            continue
-        default = "(required)" if field.is_required() else field.get_default(call_default_factory=True)
-        default = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
-        text = default if default == "(required)" else json.dumps(default, default=str)
-        yield f"{prefix}{name}", text, field.description or ""

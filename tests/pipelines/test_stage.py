@@ -8,7 +8,7 @@ from pipelines import runner as runner_module
 from pipelines import stage as stage_module
 from pipelines.runner import Runner
 from pipelines.stage import Stage, fingerprint
-from tfwsss.config import parse_config
+from tfwsss.config_files import parse_config
 from tfwsss.errors import StageError
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from pipelines import classifier
 from pipelines.runner import Context
 from tfwsss.atomic import read_json
-from tfwsss.config import parse_config
+from tfwsss.config_files import parse_config
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.errors import StageError
 from tfwsss.models import build_classifier

@@ -16,7 +16,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from pipelines.bundle import saved_versions, version_labels, write_bundle
 from tests.tf_serving.conftest import png
-from tfwsss.config import Serving, parse_config
+from tfwsss.config import Serving
+from tfwsss.config_files import parse_config
 from tfwsss.errors import ConfigError, ExportError
 
 _Field = descriptor_pb2.FieldDescriptorProto
