@@ -4,6 +4,8 @@ Artefacts are made in export/unchecked/ and moved to export/ when all of them ha
 lies where deployments look for models. SavedModels of earlier versions stay: a server may be using them.
 """
 
+from __future__ import annotations
+
 import io
 import shutil
 from pathlib import Path
@@ -18,7 +20,6 @@ from tfwsss.atomic import read_json, write_json
 
 SAVED_MODEL = "saved_model"
 ONNX_NAMES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
-PARITY_PHOTOS = 3
 
 
 def _warmup_photos(dataset, count: int) -> list[bytes]:
@@ -41,23 +42,35 @@ def _replace(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def _check_lower_precisions(context: Context, folder: Path) -> dict[str, dict]:
-    """mIoU of fp16 and int8 against fp32 on the evaluation photos; raises ExportError beyond the budget."""
-    from tfwsss.export import check_accuracy
+def _check_lower_precisions(context: Context, folder: Path) -> dict:
+    """mIoU of fp16 and int8 beside that of fp32 on the evaluation photos; raises ExportError beyond the budget."""
+    from tfwsss.export import add_metadata, check_accuracy
 
     settings = context.config.export
-    variants = [precision for precision in settings.precisions if precision != "fp32"]
     dataset = context.scored_dataset("val")
-    masked = [sample for sample in dataset.samples if dataset.mask(sample) is not None] if dataset and variants else []
-    if variants and not masked:
-        console.print("  no evaluation photos with masks: the accuracy of fp16 and int8 is not checked")
-        return {}
-    results = {}
-    for precision in variants:
-        samples = ((dataset.read(sample), dataset.mask(sample)) for sample in masked)
-        budget = settings.miou_budget
-        results[precision] = check_accuracy(folder / ONNX_NAMES["fp32"], folder / ONNX_NAMES[precision], samples, budget=budget)
-    return results
+    masked = [sample for sample in dataset.samples if dataset.mask(sample) is not None] if dataset else []
+    if not masked:
+        if len(settings.precisions) > 1:
+            console.print("  no evaluation photos with masks: the accuracy of fp16 and int8 is not checked")
+        return {"images": 0, "reason": "no evaluation photos with masks", "variants": {}}
+    fp32 = folder / ONNX_NAMES["fp32"]
+    variants = [folder / ONNX_NAMES[precision] for precision in settings.precisions if precision != "fp32"]
+    samples = ((dataset.read(sample), dataset.mask(sample)) for sample in masked)
+    result = check_accuracy(fp32, variants, samples, budget=settings.miou_budget)
+    miou = {"fp32": result["reference"]["miou"], **{precision: entry["miou"] for precision, entry in result["variants"].items()}}
+    for path in (fp32, *variants):
+        add_metadata(path, {"miou": {"images": len(masked), **{precision: round(value, 4) for precision, value in miou.items()}}})
+    return result
+
+
+def _register(context: Context, example, miou: float | None, tags: dict[str, str]) -> None:
+    """Put model.onnx into MLflow's model registry."""
+    from pipelines.registry import Gates, register
+
+    settings, digests = context.config.export, read_json(context.work / "data" / DIGESTS)
+    gates = Gates(miou, settings.champion_miou, f"{digests['val']} {digests['val_masks']}")
+    for done in register(context.work / "export" / ONNX_NAMES["fp32"], settings.registered_model, context.run.id, example, gates, tags):
+        console.print(f"  {done.name} version {done.version}: {done.alias} ({done.reason})", markup=False)
 
 
 def run(context: Context) -> dict[str, float]:
@@ -78,7 +91,7 @@ def run(context: Context) -> dict[str, float]:
         "flip": settings.flip,
         "metadata": {
             "licence": settings.licence,
-            "experiment": config.name,
+            "preset": config.name,
             "data_digest": read_json(work / "data" / DIGESTS)["train"],
             "mlflow_run_id": context.run.id,
             "scores": {f"{row.name} ({row.split})": round(row.miou, 4) for row in load_table(work).rows},
@@ -99,12 +112,15 @@ def run(context: Context) -> dict[str, float]:
             model,
             unchecked / ONNX_NAMES[precision],
             precision=precision,
+            outputs=settings.outputs,
             opset=settings.opset,
             calibration_images=calibration,
             calibration=settings.calibration,
             **shared,
         )
-    photos = [sample.image for sample in examples.samples[:PARITY_PHOTOS]]
+    # First, because it writes into the files: parity is that of the very bytes which are deployed.
+    accuracy = _check_lower_precisions(context, unchecked)
+    photos = [sample.image for sample in examples.samples[: settings.parity_photos]]
     parity = check_parity(
         weights,
         normalization=shared["normalization"],
@@ -114,8 +130,8 @@ def run(context: Context) -> dict[str, float]:
         flip=settings.flip,
         photos=photos,
     )
-    parity["lower_precisions"] = _check_lower_precisions(context, unchecked)
-    for entry in (*parity["artefacts"].values(), *parity["lower_precisions"].values()):
+    parity["accuracy"] = accuracy
+    for entry in (*parity["artefacts"].values(), *accuracy["variants"].values(), *([accuracy["reference"]] if accuracy["images"] else [])):
         entry["path"] = str(Path(entry["path"]).relative_to(unchecked))
     names = [f"{SAVED_MODEL}/{settings.version}", *(ONNX_NAMES[precision] for precision in settings.precisions)]
     for name in names:
@@ -125,7 +141,13 @@ def run(context: Context) -> dict[str, float]:
     for name in ("parity.json", *names):
         context.run.artifact(folder / name, folder=SAVED_MODEL if name.startswith(SAVED_MODEL) else "")
     metrics = {f"parity/{name}/pixels_within_error": entry["different_pixels"] for name, entry in parity["artefacts"].items()}
-    return metrics | {f"parity/{name}/miou_lost": entry["lost"] for name, entry in parity["lower_precisions"].items()}
+    for name, entry in accuracy["variants"].items():
+        metrics |= {f"export/{name}/miou": entry["miou"], f"export/{name}/miou_lost": entry["lost"], f"export/{name}/agreement": entry["agreement"]}
+    if settings.registered_model:
+        tags = {name: str(shared["metadata"][name]) for name in ("licence", "preset", "data_digest")}
+        miou = accuracy["reference"]["miou"] if accuracy["images"] else None
+        _register(context, examples.read(examples.samples[0]), miou, {**tags, "saved_model_version": str(settings.version)})
+    return metrics
 
 
 STAGE = Stage(
@@ -136,5 +158,5 @@ STAGE = Stage(
     data=("train", "val", "val_masks"),
     settings=("export", "name", "data.max_megapixels"),
     kept=(f"export/{SAVED_MODEL}",),
-    code=("pipelines.export", "tfwsss.export", "tfwsss.models", "tfwsss.weights", "tfwsss.normalization"),
+    code=("pipelines.export", "pipelines.registry", "tfwsss.export", "tfwsss.models", "tfwsss.weights", "tfwsss.normalization"),
 )

@@ -118,6 +118,14 @@ def test_half_precision_is_half_the_size_and_nearly_the_same(made, photos, tmp_p
     assert (full.argmax(3) != half.argmax(3)).mean() < 0.01
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_lower_precisions_may_have_both_outputs(tiny_model, photos, tmp_path, precision):
+    arguments = {"class_names": CLASSES, "normalization": TORCH, "outputs": ("mask", "scores"), "calibration_images": photos}
+    mask, scores = session(export_onnx(tiny_model, tmp_path / "m.onnx", precision=precision, **arguments)).run(["mask", "scores"], {"images": photos[0][None]})
+    assert (mask != scores.argmax(3)).mean() < 0.002  # rounding in softmax makes ties
+    np.testing.assert_allclose(scores, Inference(tiny_model, TORCH).scores(tf.constant(photos[0][None])), atol=0.05)
+
+
 def test_integers_are_per_channel_and_nearly_the_same(made, photos, tmp_path):
     segmenter = made("mobilenetv2")
     arguments = segmenter.arguments | {"outputs": ("scores",)}

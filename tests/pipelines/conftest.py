@@ -35,6 +35,7 @@ TINY = {
         "crop": 64,
     },
     "evaluate": {"scales": [1.0, 0.5], "cams": True},
+    "export": {"precisions": ["fp32", "fp16", "int8"], "outputs": ["mask", "scores"], "calibration_images": 2, "miou_budget": 1.0, "licence": "CC0-1.0"},
     "report": {"images": 2},
     "runtime": {"workers": 1},
 }

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -54,6 +55,22 @@ def test_every_stage_is_a_finished_child_of_one_run(finished):
     assert [point.step for point in losses] == [1, 2, 3]
     evaluate = client.get_run(json.loads((finished / "evaluate/stage.json").read_text())["run_id"])
     assert "miou/train/walk" in evaluate.data.metrics and "miou/val/segmenter" in evaluate.data.metrics
+
+
+def test_every_onnx_file_says_what_it_is_and_what_it_scores(finished):
+    record = json.loads((finished / "export/stage.json").read_text())
+    parity = json.loads((finished / "export/parity.json").read_text())
+    for precision, name in (("fp32", "model.onnx"), ("fp16", "model.fp16.onnx"), ("int8", "model.int8.onnx")):
+        model = onnx.load(finished / "export" / name)
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+        assert [value.name for value in model.graph.output] == ["mask", "scores"]
+        assert properties["precision"] == precision and properties["preset"] == "tiny" and properties["licence"] == "CC0-1.0"
+        assert properties["mlflow_run_id"] == record["run_id"]
+        assert properties["data_digest"] and json.loads(properties["normalization"]) and json.loads(properties["palette"])[0] == [0, 0, 0]
+        miou = json.loads(properties["miou"])
+        assert miou["images"] == 3 and set(miou) == {"images", "fp32", "fp16", "int8"}
+        entry = parity["accuracy"]["reference"] if precision == "fp32" else parity["accuracy"]["variants"][precision]
+        assert miou[precision] == pytest.approx(entry["miou"], abs=1e-4) and entry["path"] == name
 
 
 def test_predict_gives_the_masks_of_the_evaluation(finished, tmp_path, cli):

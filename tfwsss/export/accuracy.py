@@ -1,63 +1,82 @@
-"""What an export of lower precision costs: its mIoU on photos with masks beside that of the fp32 file."""
+"""What exports of lower precision cost: their mIoU on photos with masks beside that of the fp32 file."""
 
+from __future__ import annotations
+
+import itertools
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+import onnx
 
 from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError
+from tfwsss.export.fresh_onnx import run_fresh
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.strict_zip import strict_zip
 
-
-def _masks(session, images: np.ndarray) -> np.ndarray:
-    output = session.get_outputs()[0].name
-    found = session.run([output], {"images": images})[0]
-    return found if output == "mask" else found.argmax(axis=3).astype(np.uint8)
+_TOGETHER = 64  # photos whose pixels and masks lie in temporary files at once
 
 
-def check_accuracy(reference, variant, samples, *, budget: float = 0.01, output=None) -> dict:
-    """Compare an fp16 or int8 file with the fp32 file it stands for.
+class _Score:
+    def __init__(self, path, num_labels: int):
+        self.path = path
+        self.matrix = ConfusionMatrix(num_labels)
+        self.equal = 0
+
+
+def _mask(outputs: dict[str, np.ndarray]) -> np.ndarray:
+    return (outputs["mask"] if "mask" in outputs else outputs["scores"].argmax(axis=3).astype(np.uint8))[0]
+
+
+def _properties(path) -> dict[str, str]:
+    model = onnx.load(path, load_external_data=False)
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def check_accuracy(reference, variants, samples, *, budget: float = 0.01, output=None) -> dict:
+    """Compare fp16 and int8 files with the fp32 file they stand for. Each runs in a fresh process without TensorFlow.
 
     Args:
-        reference, variant: ONNX files of `export_onnx`; each may have either output.
+        reference, variants: ONNX file and list of ONNX files of `export_onnx`; each may have either output.
         samples: iterable of (photo uint8 [H, W, 3], label map uint8 [H, W] with 255 = ignore), evaluation photos.
-        budget: mIoU (0..1) that the variant may lose.
-        output: where to write the result as JSON; written only when the variant is within the budget.
+        budget: mIoU (0..1) that each variant may lose.
+        output: where to write the result as JSON; written only when every variant is within the budget.
 
     Returns:
-        `path`, `precision`, `images`, `miou` and `reference_miou` (0..1), `lost`, `budget`, and `agreement`, the part of all
-        pixels to which both files give the same label.
+        `images`, `budget`, `reference` (`path`, `miou` in 0..1), and `variants`: by precision `path`, `miou`, `lost`, and
+        `agreement`, the part of all pixels to which both files give the same label.
 
     Raises:
-        ExportError: the variant loses more than the budget, or there is no labelled pixel to tell.
+        ExportError: a variant loses more than the budget, does not run, or there is no labelled pixel to tell.
     """
     if output is not None:
-        Path(output).unlink(missing_ok=True)  # an earlier result says nothing about this file
-    sessions = [onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in (reference, variant)]
-    properties = sessions[1].get_modelmeta().custom_metadata_map
-    scores = [ConfusionMatrix(len(json.loads(properties["labels"]))) for _ in sessions]
-    images = equal = pixels = 0
-    for image, label in samples:
-        masks = [_masks(session, image[np.newaxis])[0] for session in sessions]
-        for matrix, mask in strict_zip(scores, masks):
-            matrix.update(label, mask)
-        images, equal, pixels = images + 1, equal + int((masks[0] == masks[1]).sum()), pixels + masks[0].size
-    expected, found = (matrix.miou() for matrix in scores)
-    result = {
-        "path": str(variant),
-        "precision": properties["precision"],
-        "images": images,
-        "reference_miou": expected,
-        "miou": found,
-        "lost": expected - found,
-        "budget": budget,
-        "agreement": equal / max(pixels, 1),
-    }
-    if not result["lost"] <= budget:
-        raise ExportError(f"{variant}: mIoU {found:.4f} on {images} photos, {expected:.4f} with {reference}: more than the budget of {budget:g} is lost")
+        Path(output).unlink(missing_ok=True)  # an earlier result says nothing about these files
+    properties = [_properties(path) for path in variants]
+    num_labels = len(json.loads(_properties(reference)["labels"]))
+    scores = [_Score(path, num_labels) for path in (reference, *variants)]
+    images = pixels = 0
+    samples = iter(samples)
+    while group := list(itertools.islice(samples, _TOGETHER)):
+        with tempfile.TemporaryDirectory() as folder:
+            for index, (image, _) in enumerate(group):
+                np.savez(Path(folder) / f"case_{index:04}.npz", images=image[np.newaxis])
+            expected: list[np.ndarray] = []
+            for score in scores:
+                masks = [_mask(outputs) for outputs in run_fresh(score.path, folder)]
+                expected = expected or masks
+                for (_, label), mask, other in strict_zip(group, masks, expected):
+                    score.matrix.update(label, mask)
+                    score.equal += int((mask == other).sum())
+        images, pixels = images + len(group), pixels + sum(image[..., 0].size for image, _ in group)
+    best = scores[0].matrix.miou()
+    result: dict = {"images": images, "budget": budget, "reference": {"path": str(reference), "miou": best}, "variants": {}}
+    for entry, score in strict_zip(properties, scores[1:]):
+        found = score.matrix.miou()
+        if not best - found <= budget:
+            raise ExportError(f"{score.path}: mIoU {found:.4f} on {images} photos, {best:.4f} with {reference}: more than the budget of {budget:g} is lost")
+        result["variants"][entry["precision"]] = {"path": str(score.path), "miou": found, "lost": best - found, "agreement": score.equal / max(pixels, 1)}
     if output is not None:
         write_json(output, result)
     return result

@@ -71,6 +71,25 @@ def _check(model: onnx.ModelProto) -> None:
         raise ExportError(f"ONNX checker: {error}") from None
 
 
+def _as_text(properties: dict) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in properties.items()}
+
+
+def add_metadata(path, entries: dict) -> None:
+    """Write into an exported ONNX file what became known after its export, such as its mIoU; the graph stays as it is.
+
+    Raises:
+        ExportError: the file says something about one of these entries already.
+    """
+    model = onnx.load(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    if set(entries) & set(properties):
+        raise ExportError(f"{path}: metadata {sorted(set(entries) & set(properties))} are there already")
+    onnx.helper.set_model_props(model, properties | _as_text(entries))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString(deterministic=True))
+
+
 def export_onnx(
     model,
     path,
@@ -131,9 +150,8 @@ def export_onnx(
         properties["calibration"] = {"method": calibration, "images": len(calibration_images)}
     if precision != "fp32":
         _finish(exported, outputs, inference.num_labels)
-    properties = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in properties.items()}
-    onnx.helper.set_model_props(exported, properties)
-    exported.producer_name, exported.producer_version = "tfwsss", json.loads(properties["versions"])["tfwsss"]
+    exported.producer_name, exported.producer_version = "tfwsss", properties["versions"]["tfwsss"]
+    onnx.helper.set_model_props(exported, _as_text(properties))
     _check(exported)
     with atomic_path(path) as temporary:
         temporary.write_bytes(exported.SerializeToString(deterministic=True))

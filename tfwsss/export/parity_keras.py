@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 
 from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError, TfwsssError
+from tfwsss.export.fresh_onnx import run_fresh
 from tfwsss.normalization import Normalization
 from tfwsss.strict_zip import strict_zip
 
@@ -137,13 +137,6 @@ def _decodes_alike(photo: Path) -> bool:
         return picture.format in ("JPEG", "PNG") and picture.mode != "CMYK" and not {"xmp", "XML:com.adobe.xmp"} & set(picture.info)
 
 
-def _run_onnx(path: str, folder: Path) -> None:
-    script = Path(__file__).with_name("parity_onnx.py")
-    done = subprocess.run([sys.executable, "-P", str(script), path, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        raise ExportError(f"{path}: does not run without TensorFlow: {done.stderr.strip()[-2000:]}")
-
-
 def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, logits, scores) -> None:
     comparison.masks(name, logits, loaded.signatures["serving_default"](images=tf.constant(images))["mask"].numpy())
     comparison.scores(name, logits, scores, loaded.signatures["scores"](images=tf.constant(images))["scores"].numpy())
@@ -175,13 +168,12 @@ def check(request: dict) -> dict:
             np.savez(folder / f"case_{number:04}.npz", images=images, logits=logits, scores=scores)
         names.append(name)
     if onnx:
-        _run_onnx(request["onnx"], folder)
-    for number, name in enumerate(names if onnx else []):
-        with np.load(folder / f"case_{number:04}.npz", allow_pickle=False) as case, np.load(folder / f"onnx_{number:04}.npz", allow_pickle=False) as found:
-            if "mask" in found:
-                onnx.masks(name, case["logits"], found["mask"])
-            if "scores" in found:
-                onnx.scores(name, case["logits"], case["scores"], found["scores"])
+        for number, (name, found) in enumerate(strict_zip(names, run_fresh(request["onnx"], folder))):
+            with np.load(folder / f"case_{number:04}.npz", allow_pickle=False) as case:
+                if "mask" in found:
+                    onnx.masks(name, case["logits"], found["mask"])
+                if "scores" in found:
+                    onnx.scores(name, case["logits"], case["scores"], found["scores"])
     return {
         "artefacts": {kind: comparison.result() for kind, comparison in (("saved_model", saved_model), ("onnx", onnx)) if comparison},
         "tolerance": request["tolerance"],

@@ -1,14 +1,14 @@
 """Runs an ONNX segmenter on prepared arrays in a Python that has no TensorFlow: started by path, never imported.
 
-    python -P parity_onnx.py MODEL FOLDER
+    python -I onnx_process.py MODEL FOLDER
 
 For each FOLDER/case_*.npz (key `images` uint8 [B, H, W, 3]) writes FOLDER/onnx_*.npz with the model's outputs.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-
-from tfwsss.strict_zip import strict_zip
 
 _BLOCKED = ("tensorflow", "keras", "tfwsss", "tf2onnx", "jax", "torch")
 
@@ -32,7 +32,8 @@ def main(model: str, folder: str) -> None:
     for case in sorted(Path(folder).glob("case_*.npz")):
         with np.load(case, allow_pickle=False) as arrays:
             results = session.run(names, {"images": arrays["images"]})
-        np.savez(case.with_name(case.name.replace("case_", "onnx_")), **dict(strict_zip(names, results)))
+        outputs = dict(zip(names, results))
+        np.savez(case.with_name(case.name.replace("case_", "onnx_")), **outputs)
     loaded = [name for name in _BLOCKED if name in sys.modules]
     if loaded:
         raise SystemExit(f"{loaded} were imported before they could be blocked")
