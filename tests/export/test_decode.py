@@ -151,3 +151,38 @@ def test_truncated_files_are_errors(decode, photo, file_format):
 def test_zero_pixels_are_refused(decode):
     with pytest.raises(tf.errors.InvalidArgumentError):
         decode(png_of_size(0, 100))
+
+
+def test_a_chunk_longer_than_the_file_is_refused_before_libpng_reserves_its_memory(decode):
+    data = png_of_size(8, 8)
+    for length in (2**31 - 1, 1000):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="cut off or has too many chunks"):
+            decode(data[:33] + struct.pack(">I", length) + b"tEXt" + data[33:])
+
+
+def test_files_of_countless_parts_are_refused(decode, photo):
+    data = encoded(Image.fromarray(photo(8, 8)), "PNG")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many chunks"):
+        decode(data[:33] + chunk(b"tEXt", b"") * 70_000 + data[33:])
+    data = encoded(Image.fromarray(photo(8, 8)), "JPEG")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="4096 segments"):
+        decode(data[:2] + b"\xff" * 1_000_000 + data[2:])
+    scan = data.index(b"\xff\xda")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="100 scans"):
+        decode(data[:-2] + data[scan:-2] * 100 + b"\xff\xd9")
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">%s</x:xmpmeta>'
+
+
+@pytest.mark.parametrize("text", [b'<a tiff:Orientation="6"/>', b"<tiff:Orientation>8</tiff:Orientation>", b'tiff:Orientation tiff:Orientation="3"', b'tiff:Orientation="9"', b'tiff:Orientation="', b"\xff\xfe"])
+@pytest.mark.parametrize("exif", [None, 1, 5])
+def test_xmp_turns_where_exif_does_not_say(decode, photo, tmp_path, text, exif):
+    arguments = {} if exif is None else {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([exif, 0, 0, 0]) + bytes(4)}
+    picture = Image.fromarray(photo(23, 34))
+    data = encoded(picture, "JPEG", xmp=XMP % text, **arguments)
+    np.testing.assert_array_equal(decode(data).numpy(), as_training_reads(data, tmp_path))
+    data = encoded(picture, "PNG", **arguments)
+    packet = b"XML:com.adobe.xmp\0\0\0\0\0" + XMP % text
+    data = data[:33] + chunk(b"iTXt", packet) + data[33:]
+    np.testing.assert_array_equal(decode(data).numpy(), as_training_reads(data, tmp_path))

@@ -3,8 +3,11 @@
 import tensorflow as tf
 
 from tfwsss.export.orientation import jpeg_orientation, png_orientation, upright
-from tfwsss.export.raw_bytes import equals, find_png_chunk
+from tfwsss.export.png_chunks import png_chunks
+from tfwsss.export.raw_bytes import equals
 
+# An encoder writes about ten; each costs a pass over the whole picture, however few bytes it has.
+_MOST_SCANS = 100
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _JPEG_MAGIC = b"\xff\xd8\xff"
 
@@ -35,11 +38,21 @@ def _within_limit(data, height, width, max_megapixels: float):
         return tf.identity(data)
 
 
+def _few_scans(raw):
+    """An operation that fails when a JPEG, uint8 [N], has too many scans."""
+    scans = tf.math.count_nonzero(tf.equal(raw[:-1], 0xFF) & tf.equal(raw[1:], 0xDA))
+    return tf.debugging.Assert(scans <= _MOST_SCANS, [f"image_bytes: a JPEG of more than {_MOST_SCANS} scans"])
+
+
 def _decode_jpeg(data, max_megapixels):
     data = _within_limit(data, *_jpeg_size(data), max_megapixels)
+    raw = tf.io.decode_raw(data, tf.uint8)
+    orientation = jpeg_orientation(data, raw)
+    with tf.control_dependencies([_few_scans(raw), orientation]):
+        data = tf.identity(data)
     # The default inverse DCT is faster and differs from libjpeg's (and so from Pillow's) by a grey level here and there.
     image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-    return upright(image, jpeg_orientation(data))
+    return upright(image, orientation)
 
 
 def _over_white(image):
@@ -59,8 +72,12 @@ def _grey_16_bits(data):
 def _decode_png(data, max_megapixels):
     height, width, depth, color = _png_header(data)
     data = _within_limit(data, height, width, max_megapixels)
+    raw = tf.io.decode_raw(data, tf.uint8)
+    chunks = png_chunks(raw)
+    with tf.control_dependencies([chunks.exif]):
+        data = tf.identity(data)
     # Asked for alpha that is not there, TensorFlow makes it up, wrongly below 8 bits a channel.
-    has_alpha = (color == 4) | (color == 6) | (find_png_chunk(tf.io.decode_raw(data, tf.uint8), b"tRNS") >= 0)
+    has_alpha = (color == 4) | (color == 6) | (chunks.transparency >= 0)
     image = tf.case(
         [
             ((color == 0) & (depth == 16), lambda: _grey_16_bits(data)),
@@ -68,7 +85,7 @@ def _decode_png(data, max_megapixels):
         ],
         default=lambda: tf.io.decode_png(data, channels=3),
     )
-    return upright(image, png_orientation(data))
+    return upright(image, png_orientation(data, raw, chunks))
 
 
 def decode_image(data, max_megapixels: float):
@@ -80,7 +97,7 @@ def decode_image(data, max_megapixels: float):
 
     Returns:
         uint8 [H, W, 3] RGB, turned upright by the EXIF orientation of a JPEG or of a PNG's eXIf chunk (before the
-        pixels), transparent pixels laid over white, 16-bit grey scaled: as `tfwsss.data.image.read_image`. CMYK may differ by
+        pixels) or else that of XMP, transparent pixels laid over white, 16-bit grey scaled: as `tfwsss.data.image.read_image`. CMYK may differ by
         one grey level.
 
     Raises (in the graph):

@@ -1,4 +1,4 @@
-"""Reading numbers and chunks of a file's bytes inside a TensorFlow graph. Reads outside the file give 0, never an error."""
+"""Reading numbers of a file's bytes inside a TensorFlow graph. Reads outside the file give 0, never an error."""
 
 import tensorflow as tf
 
@@ -24,20 +24,3 @@ def number(raw, position, count: int, little):
 def equals(raw, position, text: bytes):
     """Whether `text` stands at the scalar `position`."""
     return tf.reduce_all(tf.equal(byte_at(raw, position + tf.range(len(text))), tf.constant(list(text), tf.int32)))
-
-
-def find_png_chunk(raw, kind: bytes):
-    """Where the content of the first PNG chunk `kind` before the pixels starts, int32 scalar; -1 when there is none."""
-    big = tf.constant(False)
-
-    def header_goes_on(position, found):
-        return (found < 0) & (position >= 0) & (position + 12 <= tf.size(raw)) & tf.logical_not(equals(raw, position + 4, b"IDAT"))
-
-    def next_chunk(position, found):
-        length = number(raw, position, 4, big)
-        # A length that leaves the file ends the search; adding it could wrap around.
-        leaves = (length < 0) | (length > tf.size(raw))
-        return tf.where(leaves, -1, position + 12 + tf.where(leaves, 0, length)), tf.where(equals(raw, position + 4, kind), position + 8, -1)
-
-    _, found = tf.while_loop(header_goes_on, next_chunk, [tf.constant(8), tf.constant(-1)])
-    return found

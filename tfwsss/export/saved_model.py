@@ -59,10 +59,10 @@ def export_saved_model(
     * `serving_default`: `images` uint8 [B, H, W, 3] RGB -> `mask` uint8 [B, H, W] (0 background, k+1 class k).
     * `scores`: `images` -> `scores` float32 [B, H, W, num_classes + 1], softmax over the last axis.
     * `serve_bytes`: `image_bytes` string [B], JPEG or PNG files, each of its own size -> `mask_png_bytes` string [B],
-      one grey 8-bit PNG per file whose grey levels are the labels. Photos are turned upright by their EXIF orientation
-      first, so the mask has the size of the upright photo. Pixels are those that training sees, except that CMYK photos
-      may differ by one grey level and an orientation that only XMP states is not applied. A file that is neither JPEG nor PNG, is damaged, or whose
-      header announces more than `max_megapixels` fails the whole request with INVALID_ARGUMENT before it is decoded.
+      one grey 8-bit PNG per file whose grey levels are the labels. Photos are turned upright by their EXIF (or else XMP)
+      orientation first, so the mask has the size of the upright photo. Pixels are those that training sees, except that
+      CMYK photos may differ by one grey level. A file that is neither JPEG nor PNG, is damaged, or whose header announces
+      more than `max_megapixels` fails the whole request with INVALID_ARGUMENT before it is decoded.
 
     `assets/metadata.json` holds what `tfwsss.export.metadata.describe` lists. Batch, height and width are free.
     `assets.extra/tf_serving_warmup_requests` holds requests made of `warmup_photos`, which TensorFlow Serving runs while loading.
@@ -88,7 +88,7 @@ def export_saved_model(
     if max_megapixels <= 0:
         raise ExportError(f"max_megapixels: found {max_megapixels!r}, expected a positive number")
     inference = Inference(model, normalization, scales=scales, flip=flip)
-    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes, not from XMP"}
+    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes, that of XMP where EXIF states none"}
     text = json.dumps(describe(inference, class_names, facts), indent=2, ensure_ascii=False)
     signatures = _signatures(inference, max_megapixels)
     requests = warmup_requests(warmup_photos, signatures, lambda data: decode_image(data, max_megapixels)) if warmup_photos else []
