@@ -14,6 +14,9 @@ NO_GPU_WHEEL = "platform_machine != 'x86_64' or sys_platform != 'linux'"
 # serving/tf_serving; what it needs besides is among the requirements of every installation.
 TF_SERVING_CLIENT = ["grpcio>=1.60", "tenacity>=9", "urllib3>=2.2"]
 
+# Programs by others that exported models are tested in; OpenCV before 5 cannot read them and its tests are skipped.
+OTHER_RUNTIMES = ["openvino>=2024.5", "opencv-python-headless>=4.10"]
+
 setup(
     name="tfwsss",
     version=VERSION,
@@ -51,7 +54,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tf-serving-client": TF_SERVING_CLIENT,
-        "test": [*TF_SERVING_CLIENT, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24"],
+        "test": [*TF_SERVING_CLIENT, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
         "lint": ["ruff>=0.8"],
     },
     entry_points={"console_scripts": ["tfwsss = pipelines.cli:main"]},
