@@ -27,3 +27,7 @@ class ExportError(TfwsssError):
 
 class StageError(TfwsssError):
     """A pipeline stage cannot run, for example because its predecessor has no result."""
+
+
+class StackError(TfwsssError):
+    """The installed TensorFlow, Keras and tensorflow-addons do not belong together, or cannot do what is wanted."""

@@ -23,7 +23,8 @@ from safetensors.numpy import save_file
 from tfwsss.atomic import atomic_path
 from tfwsss.config import Training
 from tfwsss.errors import StageError
-from tfwsss.optimizer import GroupedOptimizer, tf_variable, trainable_variables
+from tfwsss.optimizer import GroupedOptimizer, trainable_variables
+from tfwsss.stack import tf_variable
 
 CHECKPOINT = "checkpoint.safetensors"
 LOSS_SCALE_START, LOSS_SCALE_GROWTH_STEPS = 2.0**15, 2000

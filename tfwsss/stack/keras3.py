@@ -1,0 +1,129 @@
+"""TensorFlow 2.21 and Keras 3: Keras does what it can, this project the rest."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageEnhance
+
+from tfwsss.stack.geometry import output_to_input
+from tfwsss.stack.grouped_updates import GroupedUpdates as Updates  # Keras 3 has one learning rate for all variables
+
+__all__ = ["Updates"]
+
+NAME = "keras3"
+
+
+def f1_score(classes: int) -> keras.metrics.Metric:
+    """F1 at threshold 0.5, the mean over the classes; update_state(tags [B, C], probabilities [B, C])."""
+    return keras.metrics.F1Score(average="macro", threshold=0.5, name="f1")
+
+
+# ------------------------------------------------------------------------------------------------ augmentation
+
+
+def warp(image: np.ndarray, angle: float, shear: float, *, bilinear: bool, fill: float) -> np.ndarray:
+    """Shear, then turn counterclockwise about the centre.
+
+    Args:
+        image: [H, W, C] uint8 or float32.
+        angle: radians.
+        shear: columns per row.
+        bilinear: interpolate; else take the nearest cell.
+        fill: value outside the image.
+
+    Returns:
+        The same shape and type.
+    """
+    with tf.device("CPU:0"):  # one photo among many that are prepared at the same time
+        return keras.ops.image.affine_transform(
+            image,
+            output_to_input(*image.shape[:2], angle, shear),
+            interpolation="bilinear" if bilinear else "nearest",
+            fill_mode="constant",
+            fill_value=fill,
+            data_format="channels_last",
+        ).numpy()
+
+
+def sharpen(image: np.ndarray, factor: float) -> np.ndarray:
+    """[H, W, 3] uint8 -> the same: smoothed for factors below 1, sharpened above. Keras' layer darkens the border."""
+    return np.asarray(ImageEnhance.Sharpness(Image.fromarray(image)).enhance(factor))
+
+
+def cutout(images: tf.Tensor, centers: tf.Tensor, side: int) -> tf.Tensor:
+    """Set a square to 0. Keras' RandomErasing draws the place itself, where no seed of ours reaches it.
+
+    Args:
+        images: [B, H, W, C].
+        centers: [B, 2] int32, row and column.
+        side: of the square, even; it covers ``center - side / 2`` to ``center + side / 2 - 1`` and may lie partly outside.
+    """
+
+    def beside(length, center):  # [B, length], whether the row or column is none of the square's
+        distance = tf.range(length)[None, :] - center[:, None]
+        return (distance < -(side // 2)) | (distance >= side // 2)
+
+    rows, columns = beside(tf.shape(images)[1], centers[:, 0]), beside(tf.shape(images)[2], centers[:, 1])
+    kept = rows[:, :, None] | columns[:, None, :]
+    return tf.where(kept[..., None], images, tf.zeros((), images.dtype))
+
+
+# ---------------------------------------------------------------------------------------------------- dropout
+
+
+class _OwnMask:
+    """Dropout with another mask on each replica of a strategy: Keras' generator gives them all the same numbers."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        replica = tf.distribute.get_replica_context()
+        if replica is not None and replica.num_replicas_in_sync > 1:
+            seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)
+        return tf.nn.experimental.stateless_dropout(inputs, rate=self.rate, seed=seed, noise_shape=self.noise(tf.shape(inputs)))
+
+
+@keras.saving.register_keras_serializable(package="tfwsss")
+class Dropout(_OwnMask, keras.layers.Dropout):
+    def noise(self, shape):
+        return shape
+
+
+@keras.saving.register_keras_serializable(package="tfwsss")
+class SpatialDropout2D(_OwnMask, keras.layers.SpatialDropout2D):
+    def noise(self, shape):
+        return tf.stack([shape[0], 1, 1, shape[3]])
+
+
+def prepare_dropout() -> None:
+    """Nothing to do: the state of dropout is a variable of the model."""
+
+
+def dropout_states(model) -> list[tf.Variable]:
+    """None: `model.variables` has them."""
+    return []
+
+
+# ------------------------------------------------------------------------------------------- policies, variables
+
+
+def dtype_policy(name: str):
+    """What a layer takes as `dtype` for "float32", "mixed_bfloat16" or "mixed_float16"."""
+    return keras.DTypePolicy(name)
+
+
+def global_dtype_policy():
+    return keras.mixed_precision.dtype_policy()
+
+
+def tf_variable(variable) -> tf.Variable:
+    """The tf.Variable inside a Keras variable; a tf.Variable is one already."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def variable_path(variable) -> str:
+    """Path of a layer's variable ("conv/kernel"); what stands before the layer's name depends on where it was built."""
+    return variable.path
