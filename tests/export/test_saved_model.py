@@ -132,13 +132,23 @@ def test_only_standard_operations_are_used(exported):
     assert {"DecodePng", "DecodeJpeg", "ExtractJpegShape"} <= operations
 
 
-def test_tensorflows_own_tool_runs_it(exported, photo, tmp_path):
-    np.save(tmp_path / "images.npy", photo(20, 31)[None])
-    tool = Path(sys.executable).with_name("saved_model_cli")
-    command = [str(tool), "run", "--dir", str(exported), "--tag_set", "serve", "--signature_def", "serving_default"]
-    done = subprocess.run([*command, "--inputs", f"images={tmp_path / 'images.npy'}", "--outdir", str(tmp_path)], capture_output=True, text=True)
+def saved_model_cli(*arguments) -> str:
+    done = subprocess.run([str(Path(sys.executable).with_name("saved_model_cli")), *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert np.load(tmp_path / "mask.npy").shape == (1, 20, 31)
+    return done.stdout
+
+
+def test_tensorflows_own_tool_shows_it(exported):
+    shown = saved_model_cli("show", "--dir", exported, "--all")
+    for text in ("signature_def['serving_default']", "signature_def['serve_bytes']", "signature_def['scores']", "inputs['image_bytes']", "outputs['mask_png_bytes']", "shape: (-1, -1, -1, 3)"):
+        assert text in shown
+
+
+def test_tensorflows_own_tool_runs_it(exported, signatures, photo, tmp_path):
+    images = photo(20, 31)[None]
+    np.save(tmp_path / "images.npy", images)
+    saved_model_cli("run", "--dir", exported, "--tag_set", "serve", "--signature_def", "serving_default", "--inputs", f"images={tmp_path / 'images.npy'}", "--outdir", tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), signatures["serving_default"](images=tf.constant(images))["mask"])
 
 
 def test_an_existing_version_is_replaced_and_a_failed_export_leaves_it(tiny_model, tmp_path, monkeypatch):
