@@ -6,6 +6,8 @@ from .errors import Cancelled, DependencyError, DeviceError, ImageError, ImageSi
 from .overlay import overlay
 from .segmenter import Segmenter
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Cancellation",
     "Cancelled",

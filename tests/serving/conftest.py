@@ -1,4 +1,12 @@
-"""Exported files of small networks: one that looks a few pixels far, one that looks at the whole photo."""
+"""Exported files of small networks (one that looks a few pixels far, one that looks at the whole photo), and servers of them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -7,6 +15,7 @@ import pytest
 from tfwsss.export import export_onnx
 from tfwsss.normalization import TORCH
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ("cat", "dog", "horse")
 
 
@@ -48,3 +57,52 @@ def photo():
         return np.uint8(np.clip(127 + 45 * np.stack(waves, axis=2), 0, 255))
 
     return draw
+
+
+class Server:
+    """`tfwsss-onnx-serve` in a process of its own on a free port of the loopback device."""
+
+    def __init__(self, model: Path, log: Path, options):
+        code = "import sys; from serving.onnx.http_service.command import main; main()"
+        command = [sys.executable, "-c", code, str(model), "--port", "0", "--device", "cpu", "--warm-up", "40x24", *options]
+        self.log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        self.port = int(self._wait_for(r"running on http://127\.0\.0\.1:(\d+)").group(1))
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._wait_for("ready on cpu")
+
+    def _wait_for(self, pattern: str):
+        for _ in range(600):
+            found = re.search(pattern, self.log.read_text())
+            if found:
+                return found
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+        raise AssertionError(f"no {pattern!r} in {self.log.read_text()}")
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory):
+    """serve(model, *options) -> Server, ready; all of them end with the tests."""
+    servers = []
+
+    def start(model: Path, *options: str) -> Server:
+        servers.append(Server(model, tmp_path_factory.mktemp("server") / "log.txt", options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(serve, exported) -> Server:
+    """A server of the local network with the usual limits."""
+    return serve(exported("local"))

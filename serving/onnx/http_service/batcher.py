@@ -1,0 +1,160 @@
+"""Dynamic batching: photos of one size that wait at the same time run together."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from ..cancellation import Cancellation
+
+
+class Segmented(NamedTuple):
+    """A mask uint8 [H, W] and how it came about."""
+
+    mask: np.ndarray
+    queue_s: float
+    inference_s: float
+    batch: int
+
+
+class _Waiting(NamedTuple):
+    image: np.ndarray
+    result: asyncio.Future
+    arrived: float
+
+
+class Batcher:
+    """Runs one batch at a time, oldest photo first, in a thread of its own.
+
+    Args:
+        segmenter: the runtime.
+        max_batch: photos of one size that run together at most.
+        max_megapixels: pixels that run together at most; a larger photo runs alone.
+        window_s: how long the oldest photo waits for others of its size, as long as `expected` says that some may come.
+        expected: () -> number of photos that are being read.
+        on_batch: called with the number of photos of each batch.
+    """
+
+    def __init__(self, segmenter, *, max_batch: int, max_megapixels: float, window_s: float, expected: Callable[[], int], on_batch: Callable[[int], None]):
+        self._segmenter = segmenter
+        self._max_batch = max_batch
+        self._max_pixels = max_megapixels * 1e6
+        self._window = window_s
+        self._expected = expected
+        self._on_batch = on_batch
+        self._queue: collections.deque = collections.deque()
+        self._executor = ThreadPoolExecutor(1, "inference")
+
+    def start(self) -> None:
+        """Begin to serve; to be called in the running event loop."""
+        self._changed = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    async def stop(self) -> None:
+        """End; photos that still wait are dropped."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for item in self._queue:
+            item.result.cancel()
+        self._executor.shutdown(wait=False)
+
+    def notify(self) -> None:
+        """`expected` has changed."""
+        self._changed.set()
+
+    def waiting(self) -> int:
+        """Photos that wait for their run."""
+        return len(self._queue)
+
+    async def submit(self, image: np.ndarray) -> Segmented:
+        """Segment uint8 [H, W, 3]. Cancelling this takes the photo out of the queue, or stops a run that nobody waits for."""
+        result = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(image, result, time.perf_counter()))
+        self._changed.set()
+        return await result
+
+    async def in_thread(self, function: Callable, *arguments):
+        """Call something in the thread of the runs, that is, between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    async def _serve(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._drop_cancelled():
+                await self._gather()
+                batch = self._take()
+                if batch:
+                    await self._run(batch)
+
+    def _drop_cancelled(self) -> int:
+        while self._queue and self._queue[0].result.done():
+            self._queue.popleft()
+        return len(self._queue)
+
+    def _room(self, image: np.ndarray) -> int:
+        height, width = image.shape[:2]
+        if self._segmenter.is_tiled(height, width):
+            return 1
+        return max(1, min(self._max_batch, int(self._max_pixels // (height * width))))
+
+    async def _gather(self) -> None:
+        oldest = self._queue[0]
+        room = self._room(oldest.image)
+        while self._expected() and sum(item.image.shape == oldest.image.shape for item in self._queue) < room:
+            remaining = oldest.arrived + self._window - time.perf_counter()
+            if remaining <= 0:
+                return
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), remaining)
+            except asyncio.TimeoutError:
+                return
+
+    def _take(self) -> list[_Waiting]:
+        if not self._drop_cancelled():
+            return []
+        shape, room = self._queue[0].image.shape, self._room(self._queue[0].image)
+        batch, rest = [], collections.deque()
+        for item in self._queue:
+            if item.result.done():
+                continue
+            chosen = item.image.shape == shape and len(batch) < room
+            (batch if chosen else rest).append(item)
+        self._queue = rest
+        return batch
+
+    async def _run(self, batch: list[_Waiting]) -> None:
+        started = time.perf_counter()
+        cancellation = Cancellation()
+
+        def stop_if_nobody_waits(_) -> None:
+            if all(item.result.cancelled() for item in batch):
+                cancellation.cancel()
+
+        for item in batch:
+            item.result.add_done_callback(stop_if_nobody_waits)
+        try:
+            masks = await self.in_thread(self._masks, [item.image for item in batch], cancellation)
+        except Exception as error:  # the request that waits answers with it
+            if len(batch) > 1:  # one photo's failure is not the others'
+                for item in batch:
+                    await self._run([item])
+            elif not batch[0].result.done():
+                batch[0].result.set_exception(error)
+            return
+        self._on_batch(len(batch))
+        took = time.perf_counter() - started
+        for item, mask in zip(batch, masks):  # noqa: B905 (Python 3.9)
+            if not item.result.done():
+                item.result.set_result(Segmented(mask, started - item.arrived, took, len(batch)))
+
+    def _masks(self, images: list[np.ndarray], cancellation: Cancellation):
+        if len(images) == 1:
+            return [self._segmenter(images[0], cancellation)]
+        return self._segmenter.batch(np.stack(images), cancellation)
