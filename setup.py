@@ -17,6 +17,10 @@ TF_SERVING_CLIENT = ["grpcio>=1.60", "tenacity>=9", "urllib3>=2.2"]
 # Programs by others that exported models are tested in; OpenCV before 5 cannot read them and its tests are skipped.
 OTHER_RUNTIMES = ["openvino>=2024.5", "opencv-python-headless>=4.10"]
 
+# `tfwsss serve`; the same as the extra `http` of serving/onnx.
+HTTP_SERVICE = ["starlette>=0.40", "uvicorn>=0.30", "prometheus-client>=0.20", "python-multipart>=0.0.18"]
+HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25"]
+
 setup(
     name="tfwsss",
     version=VERSION,
@@ -26,7 +30,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["tfwsss", "tfwsss.*", "pipelines", "pipelines.*", "serving", "serving.*"]),
-    package_data={"tfwsss": ["configs/*.yaml", "report/*.html"]},
+    package_data={"tfwsss": ["configs/*.yaml", "report/*.html"], "serving.onnx.http_service": ["page.html"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<3.16",
@@ -54,7 +58,8 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "tf-serving-client": TF_SERVING_CLIENT,
-        "test": [*TF_SERVING_CLIENT, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
+        "serve": HTTP_SERVICE,
+        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
         "lint": ["ruff>=0.8"],
     },
     entry_points={"console_scripts": ["tfwsss = pipelines.cli:main"]},
