@@ -129,6 +129,28 @@ def predict(
         raise typer.Exit(2)
 
 
+@app.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.", metavar="MODEL")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reachable from this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    threads: Annotated[Optional[int], typer.Option(help="CPU threads of one run; all cores without it.", min=1)] = None,
+    name: Annotated[str, typer.Option(help="Name of the model in the Open Inference Protocol.")] = "segmenter",
+    max_batch: Annotated[int, typer.Option(help="Photos of one size that run together at most.", min=1)] = 8,
+    queue: Annotated[int, typer.Option(help="Requests in the service at once; more are answered 503.", min=1)] = 64,
+    max_body_mb: Annotated[float, typer.Option(help="Longest request.")] = 32.0,
+    time_limit_s: Annotated[float, typer.Option(help="Seconds for one request.")] = 30.0,
+    max_megapixels: Annotated[float, typer.Option(help="Larger photos are refused before decoding.")] = 50.0,
+    warm_up: Annotated[Optional[list[str]], typer.Option(help="Size of photos to come; may be given several times.", metavar="WIDTHxHEIGHT")] = None,
+) -> None:
+    """Serve an exported model over HTTP: Open Inference Protocol, POST /segment, /metrics, and a page at /."""
+    from pipelines.serve import serve_model
+
+    limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "time_limit_s": time_limit_s}
+    serve_model(model, limits, warm_up or ["512x512"], host=host, port=port, device=device, threads=threads, max_megapixels=max_megapixels)
+
+
 @app.command("import-weights")
 def import_weights(
     file: Annotated[Path, typer.Argument(help="MXNet .params, Caffe .caffemodel, PyTorch .pth, Keras .h5, or our own .safetensors.")],
