@@ -1,0 +1,126 @@
+"""Registered models in a real MLflow store: which alias a version gets, what it holds, and that it loads and predicts."""
+
+import io
+import pickletools
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipelines.registry import Gates, register
+from serving.onnx import Segmenter
+from tests.mlflow_models.conftest import CLASSES, png
+from tfwsss.config_files import parse_config
+from tfwsss.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def client(store):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(store[0])
+
+
+@pytest.fixture(scope="module")
+def models(store, onnx, photo):
+    """URIs of a champion: of tensors, of images."""
+    done = register(onnx, "animals", store[1](), photo, Gates(0.6, 0.5, "a"), {"licence": "CC0-1.0"})
+    assert [(entry.name, entry.version, entry.alias) for entry in done] == [("animals", 1, "champion"), ("animals-images", 1, "champion")]
+    return "models:/animals@champion", "models:/animals-images@champion"
+
+
+def aliases(client, name) -> dict[str, int]:
+    return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
+
+
+def test_aliases_follow_the_gates(store, client, onnx, photo):
+    def add(miou, least=0.5, data="a"):
+        done = register(onnx, "gates", store[1](), photo, Gates(miou, least, data), {})
+        assert done[0].alias == done[1].alias
+        return done[0]
+
+    assert add(None).reason == "no evaluation photos with masks"
+    assert aliases(client, "gates") == {"candidate": 1}
+    assert "below export.champion_miou 0.5" in add(0.49).reason
+    assert aliases(client, "gates") == {"candidate": 2}
+    assert "no champion before" in add(0.6).reason
+    assert aliases(client, "gates") == {"champion": 3}
+    assert "0.5900 is below 0.6000 of the champion, version 3" in add(0.59).reason
+    assert aliases(client, "gates") == {"champion": 3, "candidate": 4}
+    assert "not evaluated on the same photos" in add(0.9, data="b").reason
+    assert add(0.6).alias == "champion"
+    assert aliases(client, "gates") == aliases(client, "gates-images") == {"champion": 6}
+    client.set_registered_model_alias("gates", "champion", "1")  # by hand: a version without a score
+    client.set_registered_model_alias("gates-images", "champion", "1")
+    assert "not evaluated" in add(0.9).reason
+
+
+def test_tags_of_a_version(client, models):
+    tags = client.get_model_version_by_alias("animals", "champion").tags
+    assert tags == {"licence": "CC0-1.0", "miou": "0.600000", "evaluation_data": "a"}
+
+
+def test_the_onnx_model(models, onnx, photo):
+    model = mlflow.pyfunc.load_model(models[0])
+    assert model.metadata.signature.inputs.to_dict() == [{"name": "images", "type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": (-1, -1, -1, 3)}}]
+    assert [entry["name"] for entry in model.metadata.signature.outputs.to_dict()] == ["mask", "scores"]
+    np.testing.assert_array_equal(model.predict({"images": photo[None]})["mask"][0], Segmenter(onnx, device="cpu")(photo))
+    assert "onnx" in model.metadata.flavors
+    assert model.input_example["images"].shape[3] == 3
+
+
+def test_the_model_of_images(models, onnx, photo):
+    model = mlflow.pyfunc.load_model(models[1])
+    upright = Image.fromarray(photo).transpose(Image.Transpose.ROTATE_90)
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    upright.save(file, "PNG", exif=exif)  # stored lying, shown as `photo`
+    table = model.predict(pd.DataFrame({"image": [png(photo), file.getvalue()]}))
+    mask = Segmenter(onnx, device="cpu")(photo)
+    for _, row in table.iterrows():
+        picture = Image.open(io.BytesIO(row["mask_png"]))
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), mask)
+        assert row["labels"] == [CLASSES[label - 1] for label in np.unique(mask) if label]
+        assert (row["height"], row["width"]) == mask.shape
+    assert model.predict(model.input_example)["height"][0] > 0
+
+
+@pytest.mark.parametrize("image", [b"no photo", b""])
+def test_a_bad_image_is_named(models, photo, image):
+    with pytest.raises(mlflow.exceptions.MlflowException, match="image 1: ") as raised:
+        mlflow.pyfunc.load_model(models[1]).predict(pd.DataFrame({"image": [png(photo), image]}))
+    assert raised.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_nothing_is_pickled(models, tmp_path):
+    for uri in models:
+        folder = mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / uri[-20:].replace("/", "-")))
+        for file in (path for path in Path(folder).rglob("*") if path.is_file()):
+            assert file.suffix not in (".pkl", ".pickle", ".pt", ".joblib"), file
+            with pytest.raises(Exception):  # noqa: B017 - whatever pickletools raises, it is no pickle
+                list(pickletools.genops(file.read_bytes()))
+
+
+def test_the_model_of_images_loads_without_the_project_and_tensorflow(models, store, photo, tmp_path):
+    (tmp_path / "photo.png").write_bytes(png(photo))
+    code = (
+        "import sys, mlflow, pandas as pd\n"
+        "sys.modules.update(dict.fromkeys(('tensorflow', 'keras', 'tfwsss', 'pipelines', 'serving')))\n"  # importing them fails
+        f"mlflow.set_tracking_uri({store[0]!r})\n"
+        f"table = mlflow.pyfunc.load_model({models[1]!r}).predict(pd.DataFrame({{'image': [open('photo.png', 'rb').read()]}}))\n"
+        "print(table['height'][0], table['width'][0])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "37 53", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b"])
+def test_names_that_the_registry_refuses(name):
+    with pytest.raises(ConfigError, match="registered_model"):
+        parse_config({"data": {"format": "scenes"}, "export": {"registered_model": name}})
