@@ -97,6 +97,26 @@ def export(
         typer.echo(f"{'bundle':<11}{write_bundle(loaded, work)}")
 
 
+@app.command("bench-export")
+def bench_export(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    work_dir: WorkOption = None,
+    untrained: Annotated[bool, typer.Option("--untrained", help="Measure the segmenter with random weights, exported for the occasion; no run is needed.")] = False,
+    size: Annotated[Optional[list[str]], typer.Option(help="Photo size; may be given several times.", metavar="HEIGHTxWIDTH")] = None,
+    batch: Annotated[Optional[list[int]], typer.Option(help="Photos in one request; may be given several times.", min=1)] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads of one request; 0: one per core.", min=0)] = 0,
+    rounds: Annotated[int, typer.Option(help="Turns of each artefact.", min=1)] = 7,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="JSON file for all figures.")] = None,
+) -> None:
+    """Latency, throughput and memory of every exported artefact beside Keras, and percent of what this machine can."""
+    from pipelines.bench_export import bench
+
+    cases = {"sizes": size or ["375x500"], "batches": batch or [1, 4]}
+    typer.echo(bench(_load(config, set_, work_dir), untrained=untrained, **cases, device=device, threads=threads, rounds=rounds, output=output))
+
+
 @app.command()
 def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
     """Write report/index.html."""
