@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+_ACTIVATIONS = ("Relu", "Clip")
+
 
 def _constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> str:
     graph.initializer.append(numpy_helper.from_array(value, name))
@@ -81,3 +83,65 @@ def scores_by_matmul(model: onnx.ModelProto) -> str | None:
     _replace(graph, node, nodes)
     _drop_unused(graph, node.input)
     return "score/matmul"
+
+
+def _grow(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, axis: int, extra: int) -> None:
+    """Append `extra` zeros along `axis` of a node's constant input."""
+    tensor = next(tensor for tensor in graph.initializer if tensor.name == node.input[position])
+    array = numpy_helper.to_array(tensor)
+    padding = [(0, extra if index == axis else 0) for index in range(array.ndim)]
+    node.input[position] = _constant(graph, f"{node.name}/grown_{position}", np.pad(array, padding))
+    _drop_unused(graph, [tensor.name])
+
+
+def align_depthwise(model: onnx.ModelProto, multiple: int = 16) -> int:
+    """Give depthwise convolutions behind a concatenation channels in multiples of 16; returns how many were changed.
+
+    ONNX Runtime's 8-bit depthwise kernel is three times slower on other numbers, which the decoder has at reduced width.
+    The additional channels are zeros of the convolution that makes the last part of the concatenation.
+    """
+    graph = model.graph
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def alone(name: str, kind: str) -> bool:  # besides readers of its height and width
+        return [node.op_type for node in readers.get(name, []) if node.op_type != "Shape"] == [kind]
+
+    changed = 0
+    for node in [node for node in graph.node if node.op_type == "Conv" and _attribute(node, "group", 1) > 1]:
+        channels, source = _attribute(node, "group", 1), producers.get(node.input[0])
+        if channels % multiple == 0 or weights.get(node.input[1], ())[:2] != (channels, 1) or source is None or source.op_type != "Concat":
+            continue
+        last = producers.get(source.input[-1])
+        activation = last if last is not None and last.op_type in _ACTIVATIONS else None
+        made = producers.get(activation.input[0]) if activation is not None else last
+        after = readers.get(node.output[0], [])
+        while len(after) == 1 and after[0].op_type in _ACTIVATIONS:
+            after = readers.get(after[0].output[0], [])
+        whole = (
+            made is not None
+            and made.op_type == "Conv"
+            and _attribute(made, "group", 1) == 1
+            and alone(source.output[0], "Conv")
+            and alone(source.input[-1], "Concat")
+            and (activation is None or alone(activation.input[0], activation.op_type))
+            and after
+            and all(reader.op_type == "Conv" and _attribute(reader, "group", 1) == 1 for reader in after)
+        )
+        if not whole:
+            continue
+        extra = -channels % multiple
+        for grown in (made, node):
+            for position in range(1, len(grown.input)):
+                _grow(graph, grown, position, 0, extra)
+        for reader in after:
+            _grow(graph, reader, 1, 1, extra)
+        for item in node.attribute:
+            if item.name == "group":
+                item.i = channels + extra
+        changed += 1
+    return changed

@@ -13,7 +13,7 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from tfwsss.errors import ExportError
-from tfwsss.export.graph_layout import scores_by_matmul
+from tfwsss.export.graph_layout import align_depthwise, scores_by_matmul
 
 # Interpolation coordinates and the comparison of nearly equal scores lose the most from short mantissas.
 _FLOAT32_OPERATIONS = ["Resize", "ArgMax", "Softmax", "ReduceMean", "GlobalAveragePool"]
@@ -108,6 +108,7 @@ def to_int8(model: onnx.ModelProto, images, calibration: str) -> onnx.ModelProto
         # Class scores: neighbouring labels are told apart by small differences.
         last = next(node.name for node in reversed(folded.graph.node) if node.op_type == "Conv")
         product = scores_by_matmul(folded)
+        align_depthwise(folded)
         onnx.save(folded, folder / "prepared.onnx")
         nodes = _quantized_nodes(folded.graph) - {last} | ({product, "score/channels_last"} if product else set())
         quantize_static(
