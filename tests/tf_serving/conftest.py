@@ -14,10 +14,14 @@ from tfwsss.normalization import TORCH
 CLASSES = ("cat", "dog", "horse")
 
 
-def png(image: np.ndarray) -> bytes:
+def encoded(image: np.ndarray, file_format: str) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, file_format)
     return file.getvalue()
+
+
+def png(image: np.ndarray) -> bytes:
+    return encoded(image, "PNG")
 
 
 def network(seed: int):
@@ -38,7 +42,7 @@ def versions(tmp_path_factory, photo):
     """Folder with the versions 1 and 2 of a segmenter, of which both have warm-up requests."""
     folder = tmp_path_factory.mktemp("versions") / "export/saved_model"
     for version in (1, 2):
-        photos = [png(photo(30, 41)), png(photo(17, 23, 1))]
+        photos = [png(photo(30, 41)), encoded(photo(17, 23, 1), "JPEG")]
         export_saved_model(network(version), folder, class_names=CLASSES, normalization=TORCH, version=version, max_megapixels=0.5, warmup_photos=photos)
     return folder
 

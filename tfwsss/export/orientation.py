@@ -68,7 +68,7 @@ def jpeg_orientation(data, raw):
         is_xmp = is_application & equals(raw, position + 4, b"http://ns.adobe.com/xap/1.0/\x00") & (position + 2 + length <= tf.size(raw))
         exif, xmp, xmp_length = tf.where(is_exif, position + 10, exif), tf.where(is_xmp, position + 4, xmp), tf.where(is_xmp, length - 2, xmp_length)
         # A marker may be preceded by any number of 0xFF fill bytes.
-        return position + tf.where(tf.equal(marker, 0xFF), 1, 2 + length), exif, xmp, xmp_length
+        return [position + tf.where(tf.equal(marker, 0xFF), 1, 2 + length), exif, xmp, xmp_length]
 
     nothing = tf.constant(-1)
     state = tf.while_loop(header_goes_on, next_segment, [tf.constant(2), nothing, nothing, nothing], maximum_iterations=_MOST_SEGMENTS)

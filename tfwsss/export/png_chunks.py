@@ -65,7 +65,7 @@ def png_chunks(raw) -> PngChunks:
             last(is_xmp, content, chunks.xmp),
             last(is_xmp, length, chunks.xmp_length),
         )
-        return content + length + 4, count + 1, tf.equal(kind, _name(b"IEND")), pixels, chunks
+        return [content + length + 4, count + 1, tf.equal(kind, _name(b"IEND")), pixels, chunks]
 
     start = [tf.constant(8, tf.int64), tf.constant(0), tf.constant(False), tf.constant(False), PngChunks(nothing, nothing, nothing, nothing)]
     position, count, _, _, chunks = tf.while_loop(goes_on, next_chunk, start)
