@@ -39,7 +39,7 @@ def run(context: Context) -> dict[str, float]:
         images=len(dataset.samples) * settings.crops_per_image,
         momentum=config.switches.momentum,
         build=lambda: affinity_model(config),
-        batches=lambda epoch: affinity_batches(
+        batches=lambda epoch, part: affinity_batches(
             dataset,
             context.work / "affinity_labels",
             settings,
@@ -47,6 +47,7 @@ def run(context: Context) -> dict[str, float]:
             canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
             seed=config.seed,
             epoch=epoch,
+            part=part,
         ),
         loss=loss,
     )
@@ -56,6 +57,7 @@ STAGE = Stage(
     name="affinitynet",
     run=run,
     tensorflow=True,
+    all_workers=True,
     needs=("classifier", "affinity_labels"),
     data=("train",),
     settings=("seed", "affinitynet", "switches.momentum", "switches.dropout", "switches.crop_canvas", "switches.affinity_width"),
@@ -64,12 +66,14 @@ STAGE = Stage(
         "pipelines.train",
         "tfwsss.training",
         "tfwsss.optimizer",
+        "tfwsss.stack",
         "tfwsss.affinity",
         "tfwsss.models",
         "tfwsss.weights",
         "tfwsss.normalization",
         "tfwsss.data.inputs",
         "tfwsss.data.augment",
+        "tfwsss.data.changes",
         "tfwsss.data.label_grid",
     ),
 )

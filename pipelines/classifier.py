@@ -5,7 +5,10 @@ from pipelines.stage import Stage
 
 
 def run(context: Context) -> dict[str, float]:
+    import tensorflow as tf
+
     from pipelines.train import model_arguments, train_stage
+    from tfwsss import stack
     from tfwsss.data.augment import pil_filter
     from tfwsss.data.inputs import classifier_batches
     from tfwsss.losses import multilabel_soft_margin
@@ -21,15 +24,18 @@ def run(context: Context) -> dict[str, float]:
         images=len(dataset.samples),
         momentum=config.switches.momentum,
         build=lambda: build_classifier(settings.model.backbone, dataset.num_classes, **arguments),
-        batches=lambda epoch: classifier_batches(
+        batches=lambda epoch, part: classifier_batches(
             dataset,
             settings,
             normalization(settings.model.backbone),
             filter=pil_filter(config.switches.resize_filter),
             seed=config.seed,
             epoch=epoch,
+            part=part,
         ),
         loss=lambda logits, batch, total: {"loss": multilabel_soft_margin(logits, batch["tags"], total)},
+        metrics={"f1": stack.f1_score(dataset.num_classes)},
+        compared=lambda logits, batch: (batch["tags"], tf.sigmoid(logits)),
     )
 
 
@@ -37,6 +43,7 @@ STAGE = Stage(
     name="classifier",
     run=run,
     tensorflow=True,
+    all_workers=True,
     data=("train",),
     settings=("seed", "classifier", "switches.momentum", "switches.dropout", "switches.resize_filter"),
     code=(
@@ -44,11 +51,13 @@ STAGE = Stage(
         "pipelines.train",
         "tfwsss.training",
         "tfwsss.optimizer",
+        "tfwsss.stack",
         "tfwsss.losses",
         "tfwsss.models",
         "tfwsss.weights",
         "tfwsss.normalization",
         "tfwsss.data.inputs",
         "tfwsss.data.augment",
+        "tfwsss.data.changes",
     ),
 )

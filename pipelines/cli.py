@@ -37,6 +37,8 @@ def _runner(config: Config):
 
 
 def _finish(config: Config, work: Path) -> None:
+    if not find_cluster().chief:
+        return
     table, page = work / "evaluate/table.txt", work / "report/index.html"
     if table.is_file():
         typer.echo("\n" + table.read_text(encoding="utf-8"))

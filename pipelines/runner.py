@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipelines.progress import console
 from pipelines.stage import Stage, fingerprint, settings_of
 from pipelines.startup import load_tensorflow
 from tfwsss.atomic import read_json, remove_leftovers, write_json
+from tfwsss.cluster import Cluster, find_cluster
 from tfwsss.config import Config
 from tfwsss.data import Dataset
 from tfwsss.errors import StageError
@@ -27,13 +29,15 @@ class Context:
     Attributes:
         config: the configuration.
         work: the run's work directory.
-        run: the stage's MLflow run (params, metrics, tag, artifact).
+        run: the stage's MLflow run (params, metrics, tag, artifact); None on workers that are not the chief.
+        cluster: the processes that work on the stage; only the chief writes.
     """
 
     config: Config
     work: Path
     run: object
     _datasets: dict = field(default_factory=dict)
+    cluster: Cluster = field(default_factory=Cluster)
 
     def folder(self, name: str) -> Path:
         """A folder below the work directory, created."""
@@ -74,6 +78,9 @@ def _only_one(work: Path):
 class Runner:
     """Runs a selection of stages.
 
+    Where TF_CONFIG names several processes, all run the same command: the chief does what is said here, and the others
+    join it in the stages with `all_workers`, see `pipelines.workers`.
+
     Args:
         stages: all stages, in order; the first is the data stage.
         config: the configuration.
@@ -82,6 +89,7 @@ class Runner:
     def __init__(self, stages: list[Stage], config: Config):
         self.stages = stages
         self.config = config
+        self.cluster = find_cluster()
         self.work = Path(config.work_dir).resolve()
         self.fingerprints: dict[str, str] = {}
 
@@ -103,11 +111,21 @@ class Runner:
         end = self.index(last) if last else len(self.stages) - 1
         if begin > end:
             raise StageError(f"--from {first} comes after --until {last}")
-        with _only_one(self.work):
-            self._run_selected(begin, end, force)
+        if self.cluster.workers == 1:
+            with _only_one(self.work):
+                self._run_selected(begin, end, force, contextlib.nullcontext)
+            return self.work
+        from pipelines.workers import Orders
+
+        orders = Orders(self.cluster, self.config)
+        if not self.cluster.chief:
+            orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, None, cluster=self.cluster)))
+            return self.work
+        with orders.given(self.stages), _only_one(self.work):
+            self._run_selected(begin, end, force, orders.stage)
         return self.work
 
-    def _run_selected(self, begin: int, end: int, force: bool) -> None:
+    def _run_selected(self, begin: int, end: int, force: bool, together: Callable[[Stage], contextlib.AbstractContextManager]) -> None:
         with contextlib.ExitStack() as open_runs:
             tracking = None
             for position, stage in enumerate(self.stages[: end + 1]):
@@ -122,7 +140,7 @@ class Runner:
                     continue
                 if tracking is None:
                     tracking = self._open_tracking(open_runs)
-                self._run_stage(stage, identity, {} if finished else record, *tracking)
+                self._run_stage(stage, identity, {} if finished else record, *tracking, together)
 
     def _open_tracking(self, open_runs: contextlib.ExitStack):
         # MLflow takes seconds to import: not before there is something to do.
@@ -131,7 +149,7 @@ class Runner:
         tracker = Tracker(self.config.name)
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
-    def _run_stage(self, stage: Stage, identity: str, record: dict, tracker, parent) -> None:
+    def _run_stage(self, stage: Stage, identity: str, record: dict, tracker, parent, together) -> None:
         if record.get("fingerprint") != identity:
             stage.clear(self.work)
             record = {}
@@ -146,7 +164,8 @@ class Runner:
             record = {"fingerprint": identity, "finished": False, "run_id": run.id}
             write_json(self.work / stage.name / RECORD, record)
             run.params(settings_of(stage, self.config))
-            metrics = stage.run(Context(self.config, self.work, run)) or {}
+            with together(stage):
+                metrics = stage.run(Context(self.config, self.work, run, cluster=self.cluster)) or {}
             seconds = time.monotonic() - started
             run.metrics({**metrics, "seconds": seconds})
             write_json(self.work / stage.name / RECORD, {**record, "finished": True, "seconds": round(seconds, 1), "metrics": metrics})

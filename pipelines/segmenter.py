@@ -22,7 +22,7 @@ def run(context: Context) -> dict[str, float]:
         images=len(dataset.samples),
         momentum="corrected",
         build=lambda: build_segmenter(settings.model.backbone, dataset.num_classes, head=settings.head, **arguments),
-        batches=lambda epoch: segmenter_batches(
+        batches=lambda epoch, part: segmenter_batches(
             dataset,
             context.work / "pseudo_labels",
             settings,
@@ -30,6 +30,7 @@ def run(context: Context) -> dict[str, float]:
             filter=pil_filter("corrected"),
             seed=config.seed,
             epoch=epoch,
+            part=part,
         ),
         loss=lambda logits, batch, total: {"loss": pixel_loss(logits, batch["label"], total)},
     )
@@ -39,6 +40,7 @@ STAGE = Stage(
     name="segmenter",
     run=run,
     tensorflow=True,
+    all_workers=True,
     needs=("classifier", "pseudo_labels"),
     data=("train",),
     settings=("seed", "segmenter"),
@@ -47,11 +49,13 @@ STAGE = Stage(
         "pipelines.train",
         "tfwsss.training",
         "tfwsss.optimizer",
+        "tfwsss.stack",
         "tfwsss.losses",
         "tfwsss.models",
         "tfwsss.weights",
         "tfwsss.normalization",
         "tfwsss.data.inputs",
         "tfwsss.data.augment",
+        "tfwsss.data.changes",
     ),
 )

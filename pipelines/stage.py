@@ -31,6 +31,7 @@ class Stage:
         settings: dotted names in the configuration that can change its result.
         code: modules whose source can change its result.
         tensorflow: whether it computes with TensorFlow, which takes seconds to start.
+        all_workers: whether all processes of a cluster (TF_CONFIG) do it together; the chief does the others alone.
         outputs: folders below the work directory that it alone writes, besides its own.
         kept: paths below the work directory that stay when its other results are removed because something has changed.
     """
@@ -42,6 +43,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     tensorflow: bool = False
+    all_workers: bool = False
     outputs: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 
 from pipelines.progress import console, progress_bar
 from pipelines.runner import Context
+from tfwsss import stack
 from tfwsss.atomic import write_json
 from tfwsss.config import Fidelity, Model, Training
+from tfwsss.devices import make_strategy
 from tfwsss.errors import StageError
 from tfwsss.models import head_layers
 from tfwsss.optimizer import MOMENTUM
-from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic, make_strategy
+from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic
 from tfwsss.weights import LoadReport, load_weights, save_weights
 
 WEIGHTS = "weights.safetensors"
@@ -62,8 +64,10 @@ def train_stage(
     build: Callable[[], keras.Model],
     batches: Callable,
     loss: Callable,
+    metrics: Mapping | None = None,
+    compared: Callable = lambda outputs, batch: (),
 ) -> dict[str, float]:
-    """Train one network and save it as <name>/weights.safetensors.
+    """Train one network and save it as <name>/weights.safetensors. Of several workers only the chief writes and reports.
 
     Args:
         context: of the stage.
@@ -72,8 +76,7 @@ def train_stage(
         images: training samples in one epoch.
         momentum: the value of SGD's momentum, by switch.
         build: makes the model (called under the strategy's scope and the precision policy).
-        batches: epoch -> tf.data.Dataset.
-        loss: (outputs, batch, total) -> dict of scalars with `loss`, see `tfwsss.training.Task`.
+        batches, loss, metrics, compared: see `tfwsss.training.Task`.
 
     Returns:
         The last epoch's entries as final_<name> (<name> alone is MLflow's series over the epochs); nothing after 0 epochs.
@@ -84,8 +87,8 @@ def train_stage(
     config = context.config
     folder = context.folder(name)
     make_deterministic(config.seed)
-    strategy = make_strategy(config.runtime.strategy)
-    previous = keras.mixed_precision.dtype_policy() if hasattr(keras.mixed_precision, "dtype_policy") else keras.mixed_precision.global_policy()
+    strategy = make_strategy(config.runtime.strategy, context.cluster)
+    previous = stack.global_dtype_policy()
     keras.mixed_precision.set_global_policy(settings.precision)
     try:
         with strategy.scope():
@@ -97,27 +100,34 @@ def train_stage(
         absent = [*report.missing, *(entry.name for entry in report.wrong_shape)]
         raise StageError(f"{name}.epochs is 0, but {settings.model.weights} lacks {len(absent)} arrays of the network, such as {absent[0]}")
     steps = max(images // settings.batch_size, 1)
-    task = Task(model, frozenset(head_layers(model)), batches, loss, steps)
+    task = Task(model, frozenset(head_layers(model)), batches, loss, steps, metrics or {}, compared)
 
     def on_epoch(entry: dict) -> None:
         epoch = entry["epoch"]
         context.run.metrics({key: value for key, value in entry.items() if key != "epoch"}, step=epoch)
         console.print(f"  {name}: epoch {epoch}/{settings.epochs}, " + ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "epoch"))
 
-    with progress_bar(name, steps * settings.batch_size * settings.epochs, config.runtime.progress) as bar:
+    shown = config.runtime.progress and context.cluster.chief
+    with progress_bar(name, steps * settings.batch_size * settings.epochs, shown) as bar:
         history = fit(
             task,
             settings,
             momentum=MOMENTUM[momentum],
             folder=folder,
             strategy=strategy,
+            cluster=context.cluster,
             on_step=bar.advance,
-            on_epoch=on_epoch,
+            on_epoch=on_epoch if context.cluster.chief else lambda entry: None,
         )
+    if context.cluster.chief:
+        _save(context, model, folder, history)
+    last = history[-1] if history else {}
+    return {f"final_{key}": value for key, value in last.items() if key not in ("epoch", "learning_rate")}
+
+
+def _save(context: Context, model: keras.Model, folder: Path, history: list[dict]) -> None:
     save_weights(model, folder / WEIGHTS)
     write_json(folder / HISTORY, history)
     context.run.artifact(folder / WEIGHTS)
     context.run.artifact(folder / HISTORY)
     (folder / CHECKPOINT).unlink(missing_ok=True)  # the stage's record says finished from here on; the state is not needed again
-    last = history[-1] if history else {}
-    return {f"final_{key}": value for key, value in last.items() if key not in ("epoch", "learning_rate")}

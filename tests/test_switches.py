@@ -117,7 +117,7 @@ def test_dropout(tmp_path, trained, value):
 @pytest.mark.parametrize("value", VALUES)
 def test_crop_canvas(tmp_path, trained, value):
     context = make_context(tmp_path, switches={"crop_canvas": value})
-    found = images(trained(affinitynet, context)["batches"](0))
+    found = images(trained(affinitynet, context)["batches"](0, slice(None)))
     normalize = normalization("vgg16")
     outside = {"faithful": normalize(np.zeros((1, 1, 3), np.uint8))[0, 0], "corrected": np.zeros(3)}[value]
     empty = sorted(int(np.isclose(image, outside).all(axis=-1).sum()) for image in found)
@@ -136,7 +136,7 @@ def test_resize_filter(tmp_path, trained, monkeypatch, value):
         return images(classifier_batches(dataset, config.classifier, normalization("vgg16"), filter=filter, seed=0, epoch=1))
 
     other = FILTERS["corrected" if value == "faithful" else "faithful"]
-    found = images(trained(classifier, context)["batches"](1))
+    found = images(trained(classifier, context)["batches"](1, slice(None)))
     np.testing.assert_array_equal(found, batches(FILTERS[value]))
     assert np.abs(found - batches(other)).max() > 1
 
@@ -146,7 +146,7 @@ def test_resize_filter(tmp_path, trained, monkeypatch, value):
     cams_stage.cam_maker(context)(None, None)
     assert used == [FILTERS[value]]
 
-    found = images(trained(segmenter, context)["batches"](1))  # no part of the reference
+    found = images(trained(segmenter, context)["batches"](1, slice(None)))  # no part of the reference
     settings = config.segmenter
     expected = segmenter_batches(
         dataset, tmp_path / "pseudo_labels", settings, normalization("vgg16"), filter=FILTERS["corrected"], seed=0, epoch=1
@@ -265,7 +265,7 @@ def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, t
             (folder / "affinity_labels" / f"{sample.id}.png").unlink()
         affinity_labels.run(context)
         assert (folder / "affinity_labels/photo0.npz").exists() == (source == "scores")
-        found[source] = next(iter(trained(affinitynet, context)["batches"](0)))
+        found[source] = next(iter(trained(affinitynet, context)["batches"](0, slice(None))))
         settings = context.config.affinitynet
         expected = affinity_batches(
             context.dataset("train"), folder / "affinity_labels", settings, normalization("vgg16"), canvas="mean", seed=0, epoch=0

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file, save_file
 
+from tfwsss import stack
 from tfwsss.config import Optimizer, Training
 from tfwsss.errors import StageError
 from tfwsss.losses import multilabel_soft_margin
@@ -32,19 +33,19 @@ def change(**values) -> Training:
 def make_model(channels=6, dropout=0.3, scale=1.0, dtype="float32") -> keras.Model:
     """Everything that has state: kernels, a trained batch normalisation, both dropouts, a frozen layer."""
     make_deterministic(7)
-    policy = keras.mixed_precision.Policy(dtype) if hasattr(keras.mixed_precision, "Policy") else dtype
+    policy = stack.dtype_policy(dtype)
     inputs = keras.Input((8, 8, 3), name="image")
     x = keras.layers.Conv2D(4, 3, name="stem", dtype=policy, trainable=False)(inputs)
     x = keras.layers.Conv2D(channels, 3, name="conv", dtype=policy)(x)
     x = keras.layers.BatchNormalization(epsilon=1e-5, name="norm", dtype=policy)(x)
-    x = keras.layers.SpatialDropout2D(dropout, name="channels", dtype=policy)(x)
-    x = keras.layers.Dropout(dropout, name="cells", dtype=policy)(x)
+    x = stack.SpatialDropout2D(dropout, name="channels", dtype=policy)(x)
+    x = stack.Dropout(dropout, name="cells", dtype=policy)(x)
     x = keras.layers.Conv2D(2, 1, name="head", dtype=policy)(x)
     x = keras.layers.Rescaling(scale, name="scale", dtype=policy)(x)
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x), name="tiny")
 
 
-def batches(epoch: int) -> tf.data.Dataset:
+def batches(epoch: int, part: slice) -> tf.data.Dataset:
     rng = np.random.default_rng(epoch)
     images = rng.standard_normal((STEPS * BATCH, 8, 8, 3)).astype(np.float32)
     tags = (images.mean(axis=(1, 2))[:, :2] > 0).astype(np.float32)

@@ -8,12 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfwsss import stack
 from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
 from tfwsss.config import Optimizer, Training
+from tfwsss.devices import make_strategy
 from tfwsss.errors import StageError
 from tfwsss.losses import multilabel_soft_margin, ohem_cross_entropy, segmentation_cross_entropy
 from tfwsss.strict_zip import strict_zip
-from tfwsss.training import Task, fit, make_deterministic, make_strategy
+from tfwsss.training import Task, fit, make_deterministic
 from tfwsss.weights import named_variables
 
 STEPS, SIZE = 3, 12
@@ -23,7 +25,7 @@ def model_of(head: str, dropout: float = 0.0) -> keras.Model:
     make_deterministic(3)
     inputs = keras.Input((SIZE, SIZE, 3), name="image")
     x = keras.layers.Conv2D(5, 3, padding="same", name="conv")(inputs)
-    x = keras.layers.SpatialDropout2D(dropout, name="channels")(x)
+    x = stack.SpatialDropout2D(dropout, name="channels")(x)
     x = keras.layers.Conv2D(3, 1, name="head")(x)
     if head == "tags":
         x = keras.layers.GlobalAveragePooling2D(name="logits")(x)
@@ -31,7 +33,7 @@ def model_of(head: str, dropout: float = 0.0) -> keras.Model:
 
 
 def batches(size: int):
-    def of_epoch(epoch: int) -> tf.data.Dataset:
+    def of_epoch(epoch: int, part: slice) -> tf.data.Dataset:
         rng = np.random.default_rng(epoch)
         count = STEPS * size
         # Labels differ much between photos, so that the parts of a batch have very different counts.

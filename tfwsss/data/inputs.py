@@ -2,7 +2,8 @@
 
 Every pipeline covers one epoch: floor(N / batch) batches of a fresh permutation (one batch, with photos repeated, when
 N < batch). The sample at a position depends on (seed, epoch, position) only, never on threads, earlier epochs, the
-process or the platform, so a run that goes on after an interruption sees what it would have seen.
+process or the platform, so a run that goes on after an interruption sees what it would have seen. Several processes
+that train together each take a `part` of every batch and read only that.
 
 A photo that cannot be read during training raises a TensorFlow error that carries the text of the `ImageError`.
 """
@@ -16,14 +17,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfwsss import artifacts, config
+from tfwsss import artifacts, config, stack
 from tfwsss.data import augment, label_grid
+from tfwsss.data.changes import Changes, hole_side
 from tfwsss.data.dataset import Dataset
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
 from tfwsss.strict_zip import strict_zip
 
 PREFETCHED_BATCHES = 2
+WHOLE = slice(None)  # positions in a batch
 
 
 def classifier_batches(
@@ -34,11 +37,14 @@ def classifier_batches(
     filter: Image.Resampling,
     seed: int,
     epoch: int,
+    part: slice = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of photos with their tags.
 
     Random long side, flip, colour jitter, normalisation, random crop, in the order of the PSA reference code. As the
-    crop comes after normalisation, what lies outside a small photo has the mean colour (value 0).
+    crop comes after normalisation, what lies outside a small photo has the mean colour (value 0). Then what
+    `settings.augmentation` asks for, as in the other two pipelines: sharpness of the visible part, rotation and shear of
+    the crop with its labels (outside: mean colour, label 255), a square of mean colour.
 
     Returns:
         {"image": float32 [B, crop, crop, 3] normalised, "tags": float32 [B, C] multi-hot}.
@@ -57,13 +63,15 @@ def classifier_batches(
             image = augment.color_jitter(image, rng)
         pixels = np.asarray(image)
         window = augment.CropWindow.random(*pixels.shape[:2], settings.crop, rng)
-        return window.place(normalization(window.cut(pixels)), 0.0), tags[index]
+        changes = Changes.draw(settings.augmentation, settings.crop, rng)
+        image = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
+        return changes.warp(image, 0.0), tags[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
         "tags": tf.TensorSpec((dataset.num_classes,), tf.float32),
     }
-    return _batches(len(dataset.samples), settings.batch_size, draw, outputs, seed, epoch)
+    return _batches(len(dataset.samples), settings, draw, outputs, seed, epoch, part)
 
 
 def affinity_batches(
@@ -75,6 +83,7 @@ def affinity_batches(
     canvas: Literal["black", "mean"],
     seed: int,
     epoch: int,
+    part: slice = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of photos with their confident labels on the stride-8 grid.
 
@@ -96,13 +105,14 @@ def affinity_batches(
     from_scores = settings.label_source == "scores"
     _require_labels(dataset, label_folder, ".npz" if from_scores else ".png")
 
-    def grid_label(sample, shape, window: augment.CropWindow, flip: bool) -> np.ndarray:
+    def grid_label(sample, shape, window: augment.CropWindow, changes: Changes, flip: bool) -> np.ndarray:
         if not from_scores:
             label = window.crop(_read_label(label_folder, sample.id, shape), artifacts.IGNORE)
+            label = changes.warp_label(label, artifacts.IGNORE)
             return label_grid.majority_label(np.fliplr(label) if flip else label)
         classes, low, high = artifacts.load_scores(label_folder, sample.id)
         _check_size(artifacts.artifact_path(label_folder, sample.id, ".npz"), low.shape[1:], shape)
-        scores = window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0)
+        scores = changes.warp(window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0), 0.0)
         means = label_grid.block_mean(np.fliplr(scores) if flip else scores)
         return label_grid.label_of_scores(means[..., : len(low)], means[..., len(low) :], classes)
 
@@ -113,18 +123,21 @@ def affinity_batches(
             pixels = np.asarray(augment.color_jitter(Image.fromarray(pixels), rng))
         window = augment.CropWindow.random(*pixels.shape[:2], size, rng)
         flip = augment.draw_flip(rng)
+        changes = Changes.draw(settings.augmentation, size, rng)
+        visible = changes.sharpen(window.cut(pixels))
         if canvas == "black":
-            image = normalization(window.crop(pixels, 0))
+            image = normalization(window.place(visible, 0))
         else:
-            image = window.place(normalization(window.cut(pixels)), 0.0)
-        return np.fliplr(image) if flip else image, grid_label(sample, pixels.shape[:2], window, flip)
+            image = window.place(normalization(visible), 0.0)
+        image = changes.warp(image, 0.0)
+        return np.fliplr(image) if flip else image, grid_label(sample, pixels.shape[:2], window, changes, flip), changes.hole
 
     outputs = {
         "image": tf.TensorSpec((size, size, 3), tf.float32),
         "label": tf.TensorSpec((size // cell, size // cell), tf.uint8),
     }
     count = len(dataset.samples) * settings.crops_per_image
-    return _batches(count, settings.batch_size, draw, outputs, seed, epoch, copies=settings.crops_per_image)
+    return _batches(count, settings, draw, outputs, seed, epoch, part, copies=settings.crops_per_image)
 
 
 def segmenter_batches(
@@ -136,6 +149,7 @@ def segmenter_batches(
     filter: Image.Resampling,
     seed: int,
     epoch: int,
+    part: slice = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of photos with their label maps.
 
@@ -161,18 +175,19 @@ def segmenter_batches(
         label = augment.resize_label(label, scaled.size)
         window = augment.CropWindow.random(*label.shape, settings.crop, rng)
         flip = augment.draw_flip(rng)
-        part = window.cut(np.asarray(scaled))
+        visible = window.cut(np.asarray(scaled))
         if settings.color_jitter:
-            part = np.asarray(augment.color_jitter(Image.fromarray(part), rng))
-        image = window.place(normalization(part), 0.0)
-        label = window.crop(label, artifacts.IGNORE)
-        return (np.fliplr(image), np.fliplr(label)) if flip else (image, label)
+            visible = np.asarray(augment.color_jitter(Image.fromarray(visible), rng))
+        changes = Changes.draw(settings.augmentation, settings.crop, rng)
+        image = changes.warp(window.place(normalization(changes.sharpen(visible)), 0.0), 0.0)
+        label = changes.warp_label(window.crop(label, artifacts.IGNORE), artifacts.IGNORE)
+        return (np.fliplr(image), np.fliplr(label), changes.hole) if flip else (image, label, changes.hole)
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
         "label": tf.TensorSpec((settings.crop, settings.crop), tf.uint8),
     }
-    return _batches(len(dataset.samples), settings.batch_size, draw, outputs, seed, epoch)
+    return _batches(len(dataset.samples), settings, draw, outputs, seed, epoch, part)
 
 
 # ---------------------------------------------------------------------------------------------------- labels
@@ -212,18 +227,23 @@ def _permutation(count: int, seed: int, epoch: int, turn: int) -> np.ndarray:
 
 def _batches(
     count: int,
-    batch_size: int,
+    settings: config.Training,
     draw: Callable[[int, random.Random], tuple[np.ndarray, ...]],
     outputs: dict[str, tf.TensorSpec],
     seed: int,
     epoch: int,
+    part: slice,
     copies: int = 1,
 ) -> tf.data.Dataset:
     if count == 0:
         raise DataError("no photos to train on")
-    length = max(count // batch_size, 1) * batch_size
+    steps = max(count // settings.batch_size, 1)
+    length = steps * settings.batch_size
     turns = -(-length // count)  # more than one permutation only when the photos do not fill one batch
     order = np.concatenate([_permutation(count, seed, epoch, turn) for turn in range(turns)])[:length] // copies
+    positions = np.arange(length).reshape(steps, settings.batch_size)[:, part]
+    # `draw` gives the place of the hole behind the outputs.
+    specs = {**outputs, "hole": tf.TensorSpec((2,), tf.int32)}
 
     def produce(position, index):
         arrays = draw(int(index), random.Random(_digest(seed, epoch, int(position))))
@@ -231,14 +251,15 @@ def _batches(
 
     def load(position, index):
         # Declared stateless, else tf.data would run it in sequence under deterministic ops; it is, by construction.
-        tensors = tf.numpy_function(
-            produce, [position, index], [spec.dtype for spec in outputs.values()], stateful=False
-        )
-        return {
-            name: tf.ensure_shape(tensor, spec.shape)
-            for (name, spec), tensor in strict_zip(outputs.items(), tensors)
-        }
+        tensors = tf.numpy_function(produce, [position, index], [spec.dtype for spec in specs.values()], stateful=False)
+        return {name: tf.ensure_shape(tensor, spec.shape) for (name, spec), tensor in strict_zip(specs.items(), tensors)}
 
-    positions = tf.data.Dataset.from_tensor_slices((np.arange(length), order))
-    samples = positions.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return samples.batch(batch_size, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
+    side = hole_side(settings.augmentation, settings.crop)
+
+    def cut_out(batch):
+        centers = batch.pop("hole")
+        return {**batch, "image": stack.cutout(batch["image"], centers, side)} if side else batch
+
+    samples = tf.data.Dataset.from_tensor_slices((positions.ravel(), order[positions.ravel()]))
+    samples = samples.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return samples.batch(positions.shape[1], drop_remainder=True).map(cut_out).prefetch(PREFETCHED_BATCHES)

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfwsss import stack
 from tfwsss.errors import ConfigError
 from tfwsss.models import backbones, spec
 from tfwsss.models.backbones import Options
@@ -46,7 +47,7 @@ def build_classifier(
     check_num_classes(num_classes)
     options = Options("classifier", width, output_stride, batch_norm, freeze, dropout)
     trunk = backbones.build_trunk(backbone, options)
-    x = keras.layers.SpatialDropout2D(DROPOUT, name="drop7")(trunk.deepest)
+    x = stack.SpatialDropout2D(DROPOUT, name="drop7")(trunk.deepest)
     x = conv2d(x, num_classes, 1, name="fc8", initializer="glorot_uniform")
     # Low precision ends here: sums over the image and the loss are float32 under every policy.
     x = keras.layers.Activation("linear", dtype="float32", name="class_maps")(x)

@@ -7,6 +7,7 @@ all, and a trained one would contradict the mode, which is chosen where batches 
 
 import keras
 
+from tfwsss import stack
 from tfwsss.models.backbones import Options, Trunk
 from tfwsss.models.layers import Resize, batch_norm, conv2d, depthwise_conv2d, group_norm, relu, round_channels
 
@@ -40,7 +41,7 @@ def deeplabv3plus(trunk: Trunk, options: Options):
     branches.append(Resize(name="aspp_pool_resize")([pooled, x]))
     x = keras.layers.Concatenate(name="aspp")(branches)
     x = _normalised(conv2d(x, channels, 1, name="aspp_project"), "aspp_project", options)
-    x = keras.layers.Dropout(DROPOUT, name="aspp_dropout")(x)
+    x = stack.Dropout(DROPOUT, name="aspp_dropout")(x)
 
     low = conv2d(trunk.low, round_channels(LOW_LEVEL_CHANNELS, options.width), 1, name="decoder_low")
     low = _normalised(low, "decoder_low", options)

@@ -10,6 +10,7 @@ kernel of `conv1a`. Maps: `conv4`, `conv5` (inputs of blocks b5, b6 after normal
 
 import keras
 
+from tfwsss import stack
 from tfwsss.models.backbones import Options, Trunk, register
 from tfwsss.models.layers import batch_norm, conv2d, relu, round_channels
 from tfwsss.normalization import TORCH
@@ -58,10 +59,10 @@ def _bottleneck(x, name, narrow, mid, out, dilation, rate, dropout, activation_n
     y = conv2d(a, narrow, 1, name=f"{name}_conv_branch2a")
     y = relu(batch_norm(y, f"{name}_bn_branch2b1"), f"{name}_relu_branch2b1")
     if dropout == "spatial":
-        y = keras.layers.SpatialDropout2D(rate, name=f"{name}_dropout_2b1")(y)
+        y = stack.SpatialDropout2D(rate, name=f"{name}_dropout_2b1")(y)
     y = conv2d(y, mid, 3, dilation=dilation, name=f"{name}_conv_branch2b1")
     y = relu(batch_norm(y, f"{name}_bn_branch2b2"), f"{name}_relu_branch2b2")
-    layer = keras.layers.SpatialDropout2D if dropout == "spatial" else keras.layers.Dropout
+    layer = stack.SpatialDropout2D if dropout == "spatial" else stack.Dropout
     y = layer(rate, name=f"{name}_dropout_2b2")(y)
     y = conv2d(y, out, 1, name=f"{name}_conv_branch2b2")
     return keras.layers.Add(name=f"{name}_add")([shortcut, y]), a

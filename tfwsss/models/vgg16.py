@@ -10,6 +10,7 @@ Layer names are the reference code's (and Caffe's): `conv4_3.weight` is the kern
 
 import keras
 
+from tfwsss import stack
 from tfwsss.models.backbones import Options, Trunk, register
 from tfwsss.models.layers import conv2d, max_pool, relu, round_channels
 from tfwsss.normalization import CAFFE_VGG16
@@ -44,7 +45,7 @@ def vgg16(options: Options) -> Trunk:
             x = max_pool(x, pool_stride, name=f"pool{stage}")
     channels = round_channels(FC_CHANNELS, options.width)
     x = conv2d(x, channels, 3, dilation=FC6_DILATION[options.network], use_bias=True, name="fc6")
-    x = keras.layers.SpatialDropout2D(DROPOUT, name="drop6")(relu(x, "fc6_relu"))
+    x = stack.SpatialDropout2D(DROPOUT, name="drop6")(relu(x, "fc6_relu"))
     x = relu(conv2d(x, channels, 1, use_bias=True, name="fc7"), "conv5fc")
     maps = {"conv4": activations["conv4_3"], "conv5": activations["conv5_3"], "conv5fc": x}
     return Trunk(inputs, maps, (8, 8, 8), low=activations["conv3_3"], stem=STEM)

@@ -6,9 +6,7 @@ This module decides; nothing else asks. Whatever differs between the two is a na
     Updates                 one optimiser step for all learning-rate groups (`tfwsss.stack.rule.Rule`)
     f1_score(classes)       Keras metric, F1 of multi-label predictions averaged over the classes
     warp, sharpen, cutout   image operations of the optional augmentations
-    Dropout, SpatialDropout2D   layers whose masks differ between the replicas of a strategy
-    dropout_states(model)   variables of the dropout generators that `model.variables` lacks
-    prepare_dropout()       to be called before models are built
+    Dropout, SpatialDropout2D   layers whose masks differ between the replicas of a strategy, with all their state in variables
     dtype_policy(name), global_dtype_policy()
     tf_variable(variable)   the tf.Variable of a model's variable
     variable_path(variable) "layer/.../variable"
@@ -35,7 +33,6 @@ Updates = _chosen.Updates
 Dropout, SpatialDropout2D = _chosen.Dropout, _chosen.SpatialDropout2D
 f1_score = _chosen.f1_score
 warp, sharpen, cutout = _chosen.warp, _chosen.sharpen, _chosen.cutout
-dropout_states, prepare_dropout = _chosen.dropout_states, _chosen.prepare_dropout
 dtype_policy, global_dtype_policy = _chosen.dtype_policy, _chosen.global_dtype_policy
 tf_variable, variable_path = _chosen.tf_variable, _chosen.variable_path
 
@@ -45,11 +42,9 @@ __all__ = [
     "SpatialDropout2D",
     "Updates",
     "cutout",
-    "dropout_states",
     "dtype_policy",
     "f1_score",
     "global_dtype_policy",
-    "prepare_dropout",
     "sharpen",
     "tf_variable",
     "variable_path",

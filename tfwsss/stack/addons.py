@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import random
+
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_addons as tfa
 
 from tfwsss.stack.addons_updates import MultiOptimizerUpdates as Updates
+from tfwsss.stack.dropout import ReplicaMask, SpatialNoise
 from tfwsss.stack.geometry import output_to_input
 
 __all__ = ["Updates"]
 
 NAME = "addons"
-
-Dropout, SpatialDropout2D = keras.layers.Dropout, keras.layers.SpatialDropout2D  # their generators differ between replicas
 
 
 def f1_score(classes: int) -> keras.metrics.Metric:
@@ -44,15 +45,35 @@ def cutout(images: tf.Tensor, centers: tf.Tensor, side: int) -> tf.Tensor:
 # ---------------------------------------------------------------------------------------------------- dropout
 
 
-def prepare_dropout() -> None:
-    """Keep the state of dropout in generators; Keras 2 would keep it inside the operations, where no checkpoint can reach it."""
-    keras.backend.experimental.enable_tf_random_generator()
+# Keras 2 keeps the state of dropout where no checkpoint reaches it: inside the operations, or in generators that
+# `model.variables` lacks and that differ between workers.
 
 
-def dropout_states(model) -> list[tf.Variable]:
-    """States of the generators, which Keras 2 leaves out of `model.variables`."""
-    generators = (getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in model.layers)
-    return [generator.state for generator in generators if generator is not None]
+class _Seeded(ReplicaMask):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seed_state = tf.Variable(
+            [random.randrange(2**31), 0],  # Python's generator, which make_deterministic seeds
+            dtype=tf.int64,
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="seed_state",
+        )
+
+    def draw_seed(self):
+        seed = tf.identity(self.seed_state)
+        self.seed_state.assign_add([0, 1])
+        return seed
+
+
+@keras.saving.register_keras_serializable(package="tfwsss")
+class Dropout(_Seeded, keras.layers.Dropout):
+    """Keras' dropout with a mask of its own on each replica, and its state in a variable."""
+
+
+@keras.saving.register_keras_serializable(package="tfwsss")
+class SpatialDropout2D(SpatialNoise, _Seeded, keras.layers.SpatialDropout2D):
+    """Keras' spatial dropout with a mask of its own on each replica, and its state in a variable."""
 
 
 # ------------------------------------------------------------------------------------------- policies, variables

@@ -63,11 +63,10 @@ class MultiOptimizerUpdates:
         return tfa.optimizers.AdamW(weight_decay=decay, **values) if decoupled else legacy.Adam(**values)
 
     def state(self) -> dict[str, tf.Variable]:
-        slots = {"m": "keras_momentum"} if self.rule.name == "sgd" else {"m": "first_moment", "v": "second_moment"}
+        slots = {"velocity": "momentum"} if self.rule.name == "sgd" else {"first_moment": "m", "second_moment": "v"}
         named = {"applied_rate": self.applied_rate}
-        for slot, kind in slots.items():
-            key = "momentum" if self.rule.name == "sgd" else slot
-            named.update({f"{kind}/{name}": self._optimizer_of[name].get_slot(v, key) for name, v in self.variables.items()})
+        for kind, slot in slots.items():
+            named.update({f"{kind}/{name}": self._optimizer_of[name].get_slot(v, slot) for name, v in self.variables.items()})
         return named
 
     def apply(self, strategy, gradients, usable) -> None:

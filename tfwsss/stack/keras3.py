@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageEnhance
 
+from tfwsss.stack.dropout import ReplicaMask, SpatialNoise
 from tfwsss.stack.geometry import output_to_input
 from tfwsss.stack.grouped_updates import GroupedUpdates as Updates  # Keras 3 has one learning rate for all variables
 
@@ -73,38 +74,23 @@ def cutout(images: tf.Tensor, centers: tf.Tensor, side: int) -> tf.Tensor:
 # ---------------------------------------------------------------------------------------------------- dropout
 
 
-class _OwnMask:
-    """Dropout with another mask on each replica of a strategy: Keras' generator gives them all the same numbers."""
-
-    def call(self, inputs, training=False):
-        if not training or self.rate == 0:
-            return inputs
-        seed = tf.cast(self.seed_generator.next(), tf.int32)
-        replica = tf.distribute.get_replica_context()
-        if replica is not None and replica.num_replicas_in_sync > 1:
-            seed = tf.random.experimental.stateless_fold_in(seed, replica.replica_id_in_sync_group)
-        return tf.nn.experimental.stateless_dropout(inputs, rate=self.rate, seed=seed, noise_shape=self.noise(tf.shape(inputs)))
+# Keras' generator gives all replicas of a strategy the same numbers.
 
 
 @keras.saving.register_keras_serializable(package="tfwsss")
-class Dropout(_OwnMask, keras.layers.Dropout):
-    def noise(self, shape):
-        return shape
+class Dropout(ReplicaMask, keras.layers.Dropout):
+    """Keras' dropout with a mask of its own on each replica."""
+
+    def draw_seed(self):
+        return self.seed_generator.next()
 
 
 @keras.saving.register_keras_serializable(package="tfwsss")
-class SpatialDropout2D(_OwnMask, keras.layers.SpatialDropout2D):
-    def noise(self, shape):
-        return tf.stack([shape[0], 1, 1, shape[3]])
+class SpatialDropout2D(SpatialNoise, ReplicaMask, keras.layers.SpatialDropout2D):
+    """Keras' spatial dropout with a mask of its own on each replica."""
 
-
-def prepare_dropout() -> None:
-    """Nothing to do: the state of dropout is a variable of the model."""
-
-
-def dropout_states(model) -> list[tf.Variable]:
-    """None: `model.variables` has them."""
-    return []
+    def draw_seed(self):
+        return self.seed_generator.next()
 
 
 # ------------------------------------------------------------------------------------------- policies, variables

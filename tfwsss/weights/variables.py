@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfwsss import stack
 from tfwsss.errors import WeightsError
 
 
@@ -21,8 +22,7 @@ def layer_variables(layer) -> dict:
     """
     variables = {}
     for variable in layer.weights:
-        # Keras 3 has `path` ("conv/kernel"), Keras 2 the whole path in `name` ("conv/kernel:0").
-        path = (getattr(variable, "path", None) or variable.name).split(":")[0]
+        path = stack.variable_path(variable)
         if not tf.as_dtype(variable.dtype).is_floating:
             continue
         parts = path.split("/")
