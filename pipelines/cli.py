@@ -10,6 +10,7 @@ import typer
 
 from pipelines.progress import console
 from tfwsss import __version__
+from tfwsss.cluster import find_cluster
 from tfwsss.config import Config
 from tfwsss.config_fields import describe_fields
 from tfwsss.config_files import load_config, preset_names
