@@ -111,13 +111,14 @@ def bench_export(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of one request; 0: one per core.", min=0)] = 0,
     rounds: Annotated[int, typer.Option(help="Turns of each artefact.", min=1)] = 7,
+    starts: Annotated[int, typer.Option(help="Fresh processes of each artefact for the start-up figures.", min=0)] = 3,
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="JSON file for all figures.")] = None,
 ) -> None:
     """Latency, throughput and memory of every exported artefact beside Keras, and percent of what this machine can."""
     from pipelines.bench_export import bench
 
     cases = {"sizes": size or ["375x500"], "batches": batch or [1, 4]}
-    typer.echo(bench(_load(config, set_, work_dir), untrained=untrained, **cases, device=device, threads=threads, rounds=rounds, output=output))
+    typer.echo(bench(_load(config, set_, work_dir), untrained=untrained, **cases, device=device, threads=threads, rounds=rounds, starts=starts, output=output))
 
 
 @app.command()

@@ -58,9 +58,15 @@ def sum_over_workers(strategy: tf.distribute.Strategy, cluster: Cluster, values)
     if cluster.workers == 1:
         return values
 
+    share = _total(strategy)(tf.constant(values)).numpy()
+    return share * cluster.workers / strategy.num_replicas_in_sync  # each device of a worker gave its values
+
+
+@cache
+def _total(strategy: tf.distribute.Strategy):
     @tf.function
-    def total():
-        share = strategy.run(lambda: tf.constant(values))
+    def total(values):
+        share = strategy.run(tf.identity, args=(values,))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None)
 
-    return total().numpy() * cluster.workers / strategy.num_replicas_in_sync  # each device of a worker gave its values
+    return total
