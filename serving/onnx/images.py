@@ -54,6 +54,19 @@ def announced_size(image, max_megapixels: float) -> tuple[int, int]:
         return picture.height, picture.width
 
 
+def load_decoders() -> None:
+    """Read a small file of each format once, which loads what takes Pillow a tenth of a second at the first photo."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return  # arrays need no decoder
+    for file_format in FORMATS:
+        file = io.BytesIO()
+        with contextlib.suppress(KeyError, OSError):  # this Pillow was built without the format
+            Image.new("RGB", (16, 16)).save(file, file_format)
+            to_array(file.getvalue(), 1.0)
+
+
 @contextlib.contextmanager
 def _opened(image, max_megapixels: float):
     """Yield (picture with its header read and its size checked, name); every failure inside becomes an ImageError."""

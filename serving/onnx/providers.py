@@ -26,7 +26,7 @@ def _wanted(device: str, available, engine_cache: Path) -> list:
     return [cuda, _CPU] if device != "cpu" and _CUDA in available else [_CPU]
 
 
-def connect(path: Path, device: str, threads: int | None = None, engine_cache: Path | None = None):
+def connect(path: Path, device: str, threads: int | None = None, engine_cache: Path | None = None, spinning: bool = True):
     """Open an .onnx file.
 
     Args:
@@ -35,6 +35,7 @@ def connect(path: Path, device: str, threads: int | None = None, engine_cache: P
             and else the CPU.
         threads: CPU threads for one run; None leaves it to ONNX Runtime (one per core).
         engine_cache: folder for TensorRT's compiled engines, made if missing; None takes `<path>.tensorrt`.
+        spinning: CPU threads that wait for work keep their core busy.
 
     Returns:
         (onnxruntime.InferenceSession, "cpu", "cuda" or "tensorrt": where it really runs).
@@ -53,6 +54,8 @@ def connect(path: Path, device: str, threads: int | None = None, engine_cache: P
     options.log_severity_level = 4 if device == "auto" else 3  # trying CUDA in vain is no error with "auto"
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     engine_cache = engine_cache or path.with_name(path.name + ".tensorrt")
     if device == "tensorrt":
         engine_cache.mkdir(parents=True, exist_ok=True)

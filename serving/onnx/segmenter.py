@@ -13,7 +13,7 @@ from .bound_run import BoundRun
 from .cancellation import Cancellation
 from .crf import dense_crf
 from .errors import ImageError, ModelError
-from .images import to_array
+from .images import load_decoders, to_array
 from .overlay import overlay
 from .providers import connect
 from .tiling import plan, round_up
@@ -50,6 +50,8 @@ class Segmenter:
         max_megapixels: files with more pixels are refused before decoding.
         engine_cache: folder of TensorRT's compiled engines; None takes `<path>.tensorrt`. TensorRT compiles for minutes at
             the first photo (and at a size outside those seen so far); the next process finds the result there.
+        spinning: CPU threads that wait for work keep their core busy. That is a little faster on a machine of one's own; where
+            other threads or processes want the cores, False can be twice as fast.
         io_binding: keep input and output in the device's memory between runs; None does so on a GPU.
 
     Attributes:
@@ -77,11 +79,12 @@ class Segmenter:
         max_megapixels: float = 50.0,
         engine_cache=None,
         io_binding: bool | None = None,
+        spinning: bool = True,
     ):
         path = Path(path)
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
-        self._session, self.device = connect(path, device, threads, None if engine_cache is None else Path(engine_cache))
+        self._session, self.device = connect(path, device, threads, None if engine_cache is None else Path(engine_cache), spinning)
         self.metadata = _read_metadata(self._session, path)
         self.labels: tuple[str, ...] = tuple(self.metadata["labels"])
         self.palette = np.array(self.metadata["palette"], np.uint8)
@@ -201,7 +204,7 @@ class Segmenter:
         return dense_crf(array, scores, **crf).argmax(axis=2).astype(np.uint8)
 
     def warm_up(self, sizes=((512, 512),), batches=(1,)) -> float:
-        """Run photos without content, so that the first real one does not wait for memory, kernels or engines.
+        """Run photos without content, so that the first real one does not wait for memory, kernels, engines or decoders.
 
         Args:
             sizes: (height, width) of the photos to come.
@@ -211,6 +214,7 @@ class Segmenter:
             Seconds taken.
         """
         started = time.perf_counter()
+        load_decoders()
         for height, width in sizes:
             for batch in batches:
                 blank = np.zeros((batch, height, width, 3), np.uint8)

@@ -39,7 +39,8 @@ def serve(model, settings: Settings, *, host: str = "127.0.0.1", port: int = 808
     logging.getLogger("py.warnings").setLevel(logging.ERROR)  # Pillow warns of each damaged EXIF block
     if device == "auto":
         onnxruntime.set_default_logger_severity(4)  # trying CUDA in vain is no error then
-    segmenter = Segmenter(model, device, threads=threads, max_megapixels=max_megapixels)
+    # Cores that wait busily for the next operation are missing to the threads that read and write.
+    segmenter = Segmenter(model, device, threads=threads, max_megapixels=max_megapixels, spinning=False)
     uvicorn.run(
         create_app(segmenter, settings),
         host=host,

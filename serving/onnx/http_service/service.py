@@ -16,6 +16,7 @@ from .admission import Admission, Ticket
 from .batcher import Batcher
 from .failures import Busy
 from .metrics import Metrics
+from .pictures import mask_png
 from .settings import Settings
 
 _BYTES_PER_PIXEL = 10  # of a photo while it is read: the decoder's picture, its conversion and the array
@@ -55,11 +56,17 @@ class Service:
     async def _warm_up(self) -> None:
         try:
             seconds = await self.batcher.in_thread(self.segmenter.warm_up, self.settings.warm_up)
+            loop = asyncio.get_running_loop()
+            await asyncio.gather(*(loop.run_in_executor(self._codec, self._write_blank) for _ in range(self.settings.codec_threads)))
         except Exception:
             log.exception("the warm-up failed; the service stays not ready")
             return
         self.ready = True
         log.info("ready on %s after %.1f s of warm-up", self.segmenter.device, seconds)
+
+    def _write_blank(self) -> None:
+        for height, width in self.settings.warm_up:
+            self.segmenter.read(mask_png(np.zeros((height, width), np.uint8), self.segmenter.palette))
 
     async def stop(self) -> None:
         """End; requests that still wait are dropped."""
