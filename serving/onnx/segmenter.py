@@ -51,7 +51,7 @@ class Segmenter:
         engine_cache: folder of TensorRT's compiled engines; None takes `<path>.tensorrt`. TensorRT compiles for minutes at
             the first photo (and at a size outside those seen so far); the next process finds the result there.
         spinning: CPU threads that wait for work keep their core busy. That is a little faster on a machine of one's own; where
-            other threads or processes want the cores, False can be twice as fast.
+            other threads or processes want the cores, False is faster by far.
         io_binding: keep input and output in the device's memory between runs; None does so on a GPU.
 
     Attributes:

@@ -110,6 +110,21 @@ def test_clients_that_go_away(client, tight):
     assert client.get("/v2/health/ready").status_code == 200
 
 
+def test_work_for_a_client_that_went_away_is_stopped(serve, exported):
+    server = serve(exported("local"), "--time-limit-s", "600", "--max-megapixels", "100", "--threads", "1")
+    photo = png(9000, 9000)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection.sendall(HEAD.format(length=len(photo)).encode() + photo)
+    with httpx.Client(base_url=server.url, timeout=120) as client:
+        while "tfwsss_requests_active 1.0" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        connection.close()
+        while "tfwsss_requests_active 0.0" not in client.get("/metrics").text:
+            time.sleep(0.01)
+        text = client.get("/metrics").text
+    assert 'tfwsss_requests_total{route="/segment",status="499"} 1.0' in text and "tfwsss_images_total 0.0" in text
+
+
 def test_a_run_that_takes_too_long_is_stopped(serve, exported):
     server = serve(exported("local"), "--time-limit-s", "0.2", "--max-megapixels", "100", "--threads", "1")
     with httpx.Client(base_url=server.url, timeout=120) as client:

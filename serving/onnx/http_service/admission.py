@@ -34,34 +34,47 @@ class Admission:
             self.requests += 1
         return Ticket(self)
 
-    def change(self, requests: int, amount: int) -> None:
-        """Used by tickets."""
+    def take(self, ticket: Ticket, amount: int) -> None:
+        """Memory for one request; see `Ticket.reserve`."""
         with self._lock:
-            if amount > 0 and self.bytes + amount > self._most_bytes:
+            if ticket.ended:
+                raise Busy("the request has ended")
+            if self.bytes + amount > self._most_bytes:
                 raise Busy(f"the memory for requests is used up ({self._most_bytes / 1e6:g} MB); try again later")
-            self.requests += requests
             self.bytes += amount
+            ticket.bytes += amount
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give back a request's place and memory."""
+        with self._lock:
+            ticket.ended = True
+            self.requests -= 1
+            self.bytes -= ticket.bytes
 
 
 class Ticket:
-    """One request's place. Threads may share it."""
+    """One request's place. Threads may share it.
+
+    Attributes:
+        bytes: reserved so far.
+        ended: the request has been answered.
+    """
 
     def __init__(self, admission: Admission):
         self._admission = admission
-        self._bytes = 0
+        self.bytes = 0
+        self.ended = False
 
     def __enter__(self) -> Ticket:
         return self
 
     def __exit__(self, *_) -> None:
-        self._admission.change(-1, -self._bytes)
-        self._bytes = 0
+        self._admission.leave(self)
 
     def reserve(self, amount: int) -> None:
         """Take memory until the request ends.
 
         Raises:
-            Busy: there is not that much left.
+            Busy: there is not that much left; or the request has ended meanwhile (a thread that was not told).
         """
-        self._admission.change(0, amount)
-        self._bytes += amount
+        self._admission.take(self, amount)

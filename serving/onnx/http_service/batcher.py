@@ -144,7 +144,8 @@ class Batcher:
         except Exception as error:  # the request that waits answers with it
             if len(batch) > 1:  # one photo's failure is not the others'
                 for item in batch:
-                    await self._run([item])
+                    if not item.result.done():
+                        await self._run([item])
             elif not batch[0].result.done():
                 batch[0].result.set_exception(error)
             return

@@ -48,22 +48,34 @@ async def _answer(service: Service, request: Request, handle: Handler, timings: 
     try:
         service.require_ready()
         with service.admission.enter() as ticket:
-            limited = body.limited(ticket)
-            try:
-                return await asyncio.wait_for(handle(limited, ticket, timings), service.settings.time_limit_s)
-            except asyncio.TimeoutError:
-                limit = f"{service.settings.time_limit_s:g} s"
-                raise (TooSlow(f"the masks were not ready within {limit}") if body.complete else BodyTooSlow(f"the body did not arrive within {limit}")) from None
+            return await _in_time(handle(body.limited(ticket), ticket, timings), body, service.settings.time_limit_s)
     except ClientDisconnect:
         return failure(499, "the client went away")
     except HTTPException as error:  # Starlette's, of a damaged form
-        return failure(error.status_code, str(error.detail), close=not body.complete)
+        return failure(error.status_code, str(error.detail), close=not body.complete.is_set())
     except Exception as error:
         status = status_of(error)
         if status is None:
             log.exception("%s %s failed", request.method, request.url.path)
             return failure(500, "internal error")
-        return failure(status, str(error), close=not body.complete)
+        return failure(status, str(error), close=not body.complete.is_set())
+
+
+async def _in_time(answer: Awaitable[Response], body: _Body, seconds: float) -> Response:
+    """The answer, unless time runs out or the client goes away first; its work is stopped then."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(body.client_left())
+    try:
+        await asyncio.wait({answering, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            return answering.result()
+        if leaving.done():
+            raise ClientDisconnect
+        if body.complete.is_set():
+            raise TooSlow(f"the masks were not ready within {seconds:g} s")
+        raise BodyTooSlow(f"the body did not arrive within {seconds:g} s")
+    finally:
+        answering.cancel()
+        leaving.cancel()
 
 
 def failure(status: int, message: str, *, close: bool = False) -> JSONResponse:
@@ -78,14 +90,14 @@ class _Body:
     """Watches a request's body arrive.
 
     Attributes:
-        complete: all of it is there.
+        complete: set when all of it is there.
     """
 
     def __init__(self, service: Service, request: Request):
         self._most = int(service.settings.max_body_mb * 1e6)
         self._request = request
         self._length = 0
-        self.complete = False
+        self.complete = asyncio.Event()
 
     def limited(self, ticket: Ticket) -> Request:
         """The same request; reading more than the limit of it raises `BodyTooLarge`.
@@ -109,10 +121,17 @@ class _Body:
                 if self._length > self._most:
                     raise self._too_large()
                 ticket.reserve(len(message.get("body", b"")))
-                self.complete = not message.get("more_body", False)
+                if not message.get("more_body", False):
+                    self.complete.set()
             return message
 
         return Request(self._request.scope, receive)
+
+    async def client_left(self) -> None:
+        """Returns when the client closes the connection after its request; before that the reader of the body is told."""
+        await self.complete.wait()
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is longer than the limit of {self._most / 1e6:g} MB")
