@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfwsss import models, normalization
+from tfwsss import models, normalization, stack
 from tfwsss.errors import ConfigError
 
 TINY = {"width": 0.05}
@@ -96,7 +96,7 @@ def test_affinitynet_initialisers(features):
 )
 def test_dropout_of_the_bottlenecks(dropout, expected):
     classifier = models.build_classifier("resnet38", 3, dropout=dropout, **TINY)
-    kinds = {"spatial": keras.layers.SpatialDropout2D, "elementwise": keras.layers.Dropout}
+    kinds = {"spatial": stack.SpatialDropout2D, "elementwise": stack.Dropout}
     found = {layer.name: layer.rate for layer in classifier.layers if type(layer) is kinds[dropout]}
     found.pop("drop7", None)
     assert found == expected
