@@ -64,7 +64,7 @@ def _declare() -> dict[str, type]:
             if kind not in _SCALARS:
                 entry.type_name = f".tfwsss.{_flat(kind)}"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tfwsss.{_flat(name)}")) for name in _DECLARED}
 
 

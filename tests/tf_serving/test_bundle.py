@@ -38,7 +38,7 @@ def declared(name: str, fields: dict, uses: dict | None = None):
             entry.field.add(name=field, number=number, label=_Field.LABEL_OPTIONAL, type=scalar, **type_name)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
+    pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"check.{name}"))
 
 
