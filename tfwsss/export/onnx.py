@@ -41,7 +41,7 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
 
 def _name_axes(value: onnx.ValueInfoProto, last: int | None) -> None:
     dimensions = value.type.tensor_type.shape.dim
-    for dimension, name in zip(dimensions, _AXES, strict=False):
+    for dimension, name in zip(dimensions, _AXES):
         dimension.dim_param = name
     if last is not None:
         dimensions[3].dim_value = last
