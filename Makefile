@@ -1,33 +1,54 @@
-# make demo   the whole pipeline on generated scenes, from a fresh machine
-# make test   the test-suite, from a fresh machine
-# Both need Python 3.11 or 3.12, gcc and make; packages are installed into .venv.
+# make demo          the whole pipeline on generated scenes, from a fresh machine
+# make test          the test-suite, from a fresh machine
+# make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
+# The first two need Python 3.11 or 3.12, the third 3.9, 3.10 or 3.11; all need gcc and make. Packages are installed into
+# .venv and .venv-addons.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# The first that runs: version managers leave names on the PATH that do not.
+ADDONS_PYTHON ?= $(shell for p in python3.9 python3.10 python3.11; do $$p -c pass 2>/dev/null && command -v $$p && break; done)
 VENV ?= .venv
+ADDONS_VENV ?= .venv-addons
 BIN := $(VENV)/bin
+ADDONS_BIN := $(ADDONS_VENV)/bin
 READY := $(VENV)/.installed
+ADDONS_READY := $(ADDONS_VENV)/.installed
 SEED ?= 0
 DEMO ?= runs/demo
 
-.PHONY: demo test lint bench clean
+.PHONY: install install-addons demo test test-addons lint bench clean
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
 	touch $@
 
+$(ADDONS_READY): setup.py constraints-addons.txt
+	test -x $(ADDONS_BIN)/python || $(ADDONS_PYTHON) -m venv $(ADDONS_VENV)
+	$(ADDONS_BIN)/python -m pip install --quiet --constraint constraints-addons.txt --editable ".[addons,test]"
+	touch $@
+
+install: $(READY)
+install-addons: $(ADDONS_READY)
+
 demo: $(READY)
 	$(BIN)/tfwsss run demo-scenes --set seed=$(SEED) --set data.seed=$(SEED) --work-dir $(DEMO)
 
+# Where the other stack is installed too, its Python takes part: weights and exports are exchanged.
 test: $(READY)
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python -m pytest
+	TF_CPP_MIN_LOG_LEVEL=2 TFWSSS_OTHER_PYTHON=$(if $(wildcard $(ADDONS_READY)),$(abspath $(ADDONS_BIN)/python)) \
+		$(BIN)/python -m pytest
+
+test-addons: $(ADDONS_READY)
+	TF_CPP_MIN_LOG_LEVEL=2 $(ADDONS_BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- tfwsss pipelines serving benchmarks
 
 bench: $(READY)
 	$(BIN)/python benchmarks/randomwalk.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(ADDONS_VENV) build *.egg-info
