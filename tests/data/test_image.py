@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -261,3 +262,16 @@ def test_mask_with_colours_or_large_values_is_refused(tmp_path):
 def test_readers_do_not_import_tensorflow():
     program = "import sys, tfwsss.data, tfwsss.data.check, tfwsss.data.doctor; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_decoding(tmp_path):
+    data = BytesIO()
+    Image.new("RGB", (64, 64), "gray").save(data, "JPEG", progressive=True)
+    data = data.getvalue()
+    last = data[data.rindex(b"\xff\xc4", 0, data.rindex(b"\xff\xda")) : -2]  # the last scan and its table
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data[:-2] + last * 200 + b"\xff\xd9")
+    with pytest.raises(ImageError, match=r"a.jpg: cannot be decoded: a JPEG of \d+ scans, the limit is 100"):
+        read_image(path)
+    path.write_bytes(data[:-2] + last * 50 + b"\xff\xd9")
+    assert read_image(path).ndim == 3

@@ -33,6 +33,10 @@ FORMATS = tuple(
     )
 )
 
+START_OF_SCAN = b"\xff\xda"
+# Encoders write about ten; each costs a pass over the whole picture, so that 100 kB could keep a core busy for a minute.
+MOST_SCANS = 100
+
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,6 +89,11 @@ def _check_size(picture: Image.Image, path, max_megapixels: float) -> None:
             f"{path}: too large: {picture.width}x{picture.height} px are {megapixels:.4g} megapixels, "
             f"the limit is {max_megapixels:.4g} (data.max_megapixels)"
         )
+
+
+def _check_scans(picture: Image.Image, path) -> None:
+    if picture.format in ("JPEG", "MPO") and (scans := Path(path).read_bytes().count(START_OF_SCAN)) > MOST_SCANS:
+        raise ImageError(f"{path}: cannot be decoded: a JPEG of {scans} scans, the limit is {MOST_SCANS}")
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -146,6 +155,7 @@ def read_image(path, max_megapixels: float = 50.0) -> np.ndarray:
     """
     with _opened(path) as picture:
         _check_size(picture, path, max_megapixels)
+        _check_scans(picture, path)
         turn = _TURNS.get(_orientation(picture))
         picture.load()
         rgb = _to_rgb(picture, path)
