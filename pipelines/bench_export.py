@@ -184,22 +184,24 @@ def measure(work: Path, cases: list[Case], *, device: str = "cpu", threads: int 
             for worker in workers.values():
                 worker.ask(**vars(case), seconds=0)  # traces, allocates, warms up
             taken: dict[str, list[list[float]]] = {artefact.name: [] for artefact in artefacts}
-            peaks = dict.fromkeys(taken, 0.0)
+            peaks, busy = dict.fromkeys(taken, 0.0), {name: [] for name in taken}
             for _ in range(rounds):
                 limits.append(limit.ask(seconds=seconds / 4))
                 for artefact, worker in workers.items():
                     answer = worker.ask(**vars(case), seconds=seconds)
                     taken[artefact.name].append(answer["seconds"])
                     peaks[artefact.name] = max(peaks[artefact.name], answer["peak_mb"])
-            result["cases"].append({**vars(case), "flops": count_flops(fp32, case.height, case.width), "taken": taken, "peaks": peaks})
+                    busy[artefact.name].append(answer["cpu_seconds"])
+            result["cases"].append({**vars(case), "flops": count_flops(fp32, case.height, case.width), "taken": taken, "peaks": peaks, "busy": busy})
     best = {precision: max(found[precision] for found in limits) for precision in limits[0]}
     result["limit"] = {"best": best, "rounds": limits}
     for case in result["cases"]:
-        taken, peaks = case.pop("taken"), case.pop("peaks")
+        taken, peaks, busy = case.pop("taken"), case.pop("peaks"), case.pop("busy")
         references = {name: taken[name] for name in ("Keras predict", "ONNX fp32")}
         case["artefacts"] = {
             artefact.name: {
                 **summary(taken[artefact.name], references, batch=case["batch"], flops=case["flops"], limit=best.get(artefact.precision, best["fp32"])),
+                "cpu_ms": 1e3 * statistics.median(busy[artefact.name]),
                 "peak_mb": peaks[artefact.name],
             }
             for artefact in artefacts
@@ -218,7 +220,7 @@ def _case(size: str, batch: int) -> Case:
     return Case(batch, int(found.group(1)), int(found.group(2)))
 
 
-def bench(config: Config, *, untrained: bool, sizes, batches, device: str, threads: int, rounds: int, output=None) -> str:
+def bench(config: Config, *, untrained: bool, sizes, batches, device: str, threads: int, rounds: int, starts: int, output=None) -> str:
     """Measure a configuration's artefacts; returns the table, and writes all figures to the JSON file `output`.
 
     Raises:
@@ -232,7 +234,7 @@ def bench(config: Config, *, untrained: bool, sizes, batches, device: str, threa
             export_untrained(config, Path(folder))
         model = config.segmenter.model
         result = {"model": {**model.model_dump(), "head": config.segmenter.head, "trained": not untrained}}
-        result |= measure(Path(folder) if untrained else config.work_dir, cases, device=device, threads=threads, rounds=rounds)
+        result |= measure(Path(folder) if untrained else config.work_dir, cases, device=device, threads=threads, rounds=rounds, starts=starts)
     if output is not None:
         write_json(output, result)
     return f"{model.backbone}, width {model.width:g}, output stride {model.output_stride}, batch_norm {model.batch_norm}\n\n{table(result)}"

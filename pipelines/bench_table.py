@@ -39,14 +39,14 @@ def table(result: dict) -> str:
     lines = [
         f"{machine.get('gpu') or machine['cpu']}, {machine['threads']} threads, load average before {machine['load_average']['before'][0]:.1f}; limit (matrix products): {limits}",
         "",
-        "| photos | artefact | p50 ms | p99 ms | photos/s | x Keras | x ONNX fp32 | peak MiB | % of limit |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| photos | artefact | p50 ms | p99 ms | CPU ms | photos/s | x Keras | x ONNX fp32 | peak MiB | % of limit |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in result["cases"]:
         for name, found in case["artefacts"].items():
             factors = " | ".join(f"{found['factor'][other]:.2f}" for other in ("Keras predict", "ONNX fp32"))
             lines.append(
-                f"| {case['batch']} x {case['height']}x{case['width']} | {name} | {found['p50_ms']:.1f} | {found['p99_ms']:.1f} | "
+                f"| {case['batch']} x {case['height']}x{case['width']} | {name} | {found['p50_ms']:.1f} | {found['p99_ms']:.1f} | {found['cpu_ms']:.1f} | "
                 f"{found['images_per_second']:.1f} | {factors} | {found['peak_mb']:.0f} | {found['percent_of_limit']:.0f} |"
             )
     if result["start"]:

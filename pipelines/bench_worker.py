@@ -1,9 +1,9 @@
 """One artefact in a process of its own, driven by lines of JSON: `python -m pipelines.bench_worker KIND PATH DEVICE THREADS`.
 
 Each line on standard input is a request, each answered by one line on standard output:
-    {"batch": B, "height": H, "width": W, "seconds": S}  ->  {"seconds": [one per call], "peak_mb": M}
-At least two calls are made and as many as fit into S seconds; `peak_mb` is the process's largest resident memory during
-them. KIND "limit" measures matrix products instead; its requests are {"seconds": S}, its answers FLOP/s by precision.
+    {"batch": B, "height": H, "width": W, "seconds": S}  ->  {"seconds": [one per call], "cpu_seconds": C, "peak_mb": M}
+At least two calls are made and as many as fit into S seconds; `cpu_seconds` is the processor time of one call, all threads
+together, `peak_mb` the process's largest resident memory during them. KIND "limit" measures matrix products instead; its requests are {"seconds": S}, its answers FLOP/s by precision.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ def _serve(kind: str, segment: Callable, answer: Callable) -> None:
         if kind == "keras":
             images = images.astype(np.float32) / np.float32(127.5) - 1
         _reset_peak()
-        answer({"seconds": _calls(request["seconds"], segment, images), "peak_mb": peak_mb()})
+        before = time.process_time()
+        taken = _calls(request["seconds"], segment, images)
+        answer({"seconds": taken, "cpu_seconds": (time.process_time() - before) / len(taken), "peak_mb": peak_mb()})
 
 
 def main(kind: str, path: str, device: str, threads: str) -> None:
