@@ -5,7 +5,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -265,7 +264,7 @@ def test_readers_do_not_import_tensorflow():
 
 
 def test_a_jpeg_of_many_scans_is_refused_before_decoding(tmp_path):
-    data = BytesIO()
+    data = io.BytesIO()
     Image.new("RGB", (64, 64), "gray").save(data, "JPEG", progressive=True)
     data = data.getvalue()
     last = data[data.rindex(b"\xff\xc4", 0, data.rindex(b"\xff\xda")) : -2]  # the last scan and its table
