@@ -23,11 +23,17 @@ ONNX_NAMES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.in
 
 
 def _warmup_photos(dataset, count: int) -> list[bytes]:
-    """The first photos as clients would send them: files that are JPEG or PNG as they are, others as PNG."""
+    """The first photos as clients would send them: the files themselves, or as PNG what `serve_bytes` does not read."""
+    import tensorflow as tf
+
+    from tfwsss.export.decode import decode_image
+
     files = []
     for sample in dataset.samples[:count]:
         file = Path(sample.image).read_bytes()
-        if not file.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+        try:
+            decode_image(tf.constant(file), dataset.max_megapixels)
+        except tf.errors.InvalidArgumentError:
             encoded = io.BytesIO()
             Image.fromarray(dataset.read(sample)).save(encoded, "PNG")
             file = encoded.getvalue()
