@@ -163,6 +163,6 @@ STAGE = Stage(
     needs=("segmenter", "evaluate"),
     data=("train", "val", "val_masks"),
     settings=("export", "name", "data.max_megapixels"),
-    kept=(f"export/{SAVED_MODEL}",),
+    kept=(f"export/{SAVED_MODEL}", "export/bundle"),
     code=("pipelines.export", "pipelines.registry", "tfwsss.export", "tfwsss.models", "tfwsss.weights", "tfwsss.normalization"),
 )
