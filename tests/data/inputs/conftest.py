@@ -40,22 +40,22 @@ class Photos:
     def only(self, samples) -> "Photos":
         return Photos(Dataset(CLASSES, tuple(samples)), self.labels)
 
-    def classifier(self, normalization=TORCH, seed=7, epoch=0, **changes):
+    def classifier(self, normalization=TORCH, seed=7, epoch=0, part=slice(None), **changes):
         settings = config.Classifier(**{"crop": 64, "batch_size": 2, "resize_long": (48, 96)} | changes)
         return inputs.classifier_batches(
-            self.dataset, settings, normalization, filter=BILINEAR, seed=seed, epoch=epoch
+            self.dataset, settings, normalization, filter=BILINEAR, seed=seed, epoch=epoch, part=part
         )
 
-    def affinity(self, normalization=IDENTITY, canvas="mean", seed=7, epoch=0, **changes):
+    def affinity(self, normalization=IDENTITY, canvas="mean", seed=7, epoch=0, part=slice(None), **changes):
         settings = config.AffinityNet(**{"crop": 72, "batch_size": 3, "color_jitter": False} | changes)
         return inputs.affinity_batches(
-            self.dataset, self.labels, settings, normalization, canvas=canvas, seed=seed, epoch=epoch
+            self.dataset, self.labels, settings, normalization, canvas=canvas, seed=seed, epoch=epoch, part=part
         )
 
-    def segmenter(self, normalization=IDENTITY, filter=NEAREST, seed=7, epoch=0, **changes):
+    def segmenter(self, normalization=IDENTITY, filter=NEAREST, seed=7, epoch=0, part=slice(None), **changes):
         settings = config.Segmenter(**{"crop": 64, "batch_size": 2, "color_jitter": False} | changes)
         return inputs.segmenter_batches(
-            self.dataset, self.labels, settings, normalization, filter=filter, seed=seed, epoch=epoch
+            self.dataset, self.labels, settings, normalization, filter=filter, seed=seed, epoch=epoch, part=part
         )
 
     def collect(self, pipeline, threads=0, **arguments):
