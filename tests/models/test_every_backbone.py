@@ -1,6 +1,7 @@
 """One battery for every backbone and network: shapes at odd sizes, gradients, frozen parts, recipe, low precision."""
 
 import json
+from typing import get_args, get_type_hints
 
 import keras
 import numpy as np
@@ -8,20 +9,23 @@ import pytest
 import tensorflow as tf
 
 from tfwsss import models
+from tfwsss.config import Model
 from tfwsss.strict_zip import strict_zip
 
-SMALL = {"resnet38": 0.125, "vgg16": 0.125, "resnet50": 0.125, "mobilenet": 0.25, "mobilenetv2": 0.25}
+SMALL = {"resnet38": 0.125, "vgg16": 0.125, "resnet50": 0.125, "resnet50v15": 0.125, "resnet50irn": 0.125,
+         "mobilenet": 0.25, "mobilenetv2": 0.25}  # fmt: skip
+FINEST = {name: models.BACKBONES[name].output_strides[0] for name in SMALL}
 NETWORKS = ["classifier", "affinitynet", "atrous", "deeplabv3plus"]
 CLASSES = 3
 SIZE = (45, 67)
 
-COARSER = [(name, stride) for name in sorted(SMALL) for stride in models.BACKBONES[name].output_strides if stride > 8]
+COARSER = [(name, stride) for name in sorted(SMALL) for stride in models.BACKBONES[name].output_strides[1:]]
 
 every_backbone = pytest.mark.parametrize("backbone", sorted(models.BACKBONES))
 
 
 def build(network, backbone, **options):
-    options = {"width": SMALL[backbone], **options}
+    options = {"width": SMALL[backbone], "output_stride": FINEST[backbone], **options}
     if network == "classifier":
         return models.build_classifier(backbone, CLASSES, **options)
     if network == "affinitynet":
@@ -45,6 +49,7 @@ def batch_norms(model):
 
 def test_the_registry_is_covered():
     assert set(SMALL) == set(models.BACKBONES)
+    assert set(SMALL) == set(get_args(get_type_hints(Model)["backbone"])), "the configuration's choice"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_frozen_batch_norm_stays_as_it_is(backbone):
 
 @pytest.mark.parametrize("backbone, stride", COARSER)
 def test_coarser_output_strides(backbone, stride):
-    """Stride 8 is the other tests'."""
+    """The finest is the other tests'."""
     network = build("affinitynet", backbone, output_stride=stride)
     assert network(image(*SIZE)).shape == (2, *expected_shape("affinitynet", *SIZE))
     segmenter = build("atrous", backbone, output_stride=stride, upsample=False)

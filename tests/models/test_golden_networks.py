@@ -1,4 +1,5 @@
-"""Parity of the full-size ResNet38 and VGG16 networks with the authors' PyTorch code: outputs, loss and gradients."""
+"""Parity of full-size networks with PyTorch: ResNet38 and VGG16 with the authors' code (outputs, loss and gradients),
+ResNet50 v1.5 with torchvision."""
 
 from pathlib import Path
 
@@ -97,3 +98,17 @@ def test_affinitynet(backbone, reference):
     assert_close(loss, golden["loss"], 1e-5)
     gradients = tape.gradient(loss, network.trainable_variables)
     assert_gradients(network, gradients, golden, reference.variable_of)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+def test_resnet50_of_torchvision(output_stride, reference):
+    golden = np.load(GOLDEN / "resnet50v15_forward.npz")
+    classifier = models.build_classifier("resnet50v15", 20, output_stride=output_stride)
+    reference.load_weights(classifier, golden)
+    ends = {"layer2": "layer2_3_out", "layer3": "layer3_5_out", "layer4": "layer4_2_out"}
+    names = {name: f"{name}_os{output_stride}" for name in ends}
+    kept = {name: key for name, key in names.items() if f"{key}_mean_c" in golden}
+    assert "layer4" in kept
+    features = keras.Model(classifier.input, {key: classifier.get_layer(ends[name]).output for name, key in kept.items()})
+    for key, value in features(reference.input(61, 75)).items():
+        assert_statistics(value, golden, key)

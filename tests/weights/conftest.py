@@ -80,14 +80,30 @@ def _numbers(values) -> bytes:
     return b"(" + b"".join(map(_number, values)) + b"t"
 
 
-def torch_pickle(arrays, extra=b"") -> bytes:
-    """The pickle of a state dict whose storages are numbered; `extra`: pickled key and value to add."""
+def _storages(arrays) -> list:
+    """The arrays that need a storage each: those that are not one and the same object."""
+    return list({id(array): array for array in arrays.values()}.values())
+
+
+def torch_pickle(arrays, extra=b"", before_0_4=None) -> bytes:
+    """The pickle of a state dict whose storages are numbered.
+
+    extra: pickled key and value to add. before_0_4: b"R" or b"\x81", entries as PyTorch 0.1 wrote parameters, which
+    are called ("R") or made ("\x81") with their tensor and then given their flags.
+    """
     out = [b"\x80\x02ccollections\nOrderedDict\n)R("]
-    for key, (name, array) in enumerate(arrays.items()):
+    keys = {id(array): key for key, array in enumerate(_storages(arrays))}
+    for name, array in arrays.items():
         strides = [int(np.prod(array.shape[axis + 1 :])) for axis in range(array.ndim)]
-        storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(str(key)) + _text("cpu")
-        out += [_text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", storage, _number(array.size), b"tQ", _number(0)]
-        out += [_numbers(array.shape), _numbers(strides), b"\x89ccollections\nOrderedDict\n)RtR"]
+        storage = b"(" + _text("storage") + b"ctorch\nFloatStorage\n" + _text(str(keys[id(array)])) + _text("cpu")
+        storage += _number(array.size)
+        views = _number(0) + _numbers(array.shape) + _numbers(strides)
+        out.append(_text(name))
+        if before_0_4:
+            out += [b"ctorch.nn.parameter\nParameter\n(ctorch._utils\n_rebuild_tensor\n(", storage, b"NtQ", views, b"tRt"]
+            out += [before_0_4, b"(\x88\x89Ntb"]
+        else:
+            out += [b"ctorch._utils\n_rebuild_tensor_v2\n(", storage, b"tQ", views, b"\x89ccollections\nOrderedDict\n)RtR"]
     return b"".join([*out, extra, b"u."])
 
 
@@ -95,7 +111,7 @@ def torch_zip(arrays, pickled=None) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("archive/data.pkl", pickled or torch_pickle(arrays))
-        for key, array in enumerate(arrays.values()):
+        for key, array in enumerate(_storages(arrays)):
             archive.writestr(f"archive/data/{key}", np.ascontiguousarray(array, "<f4").tobytes())
         archive.writestr("archive/version", "3\n")
     return stream.getvalue()
@@ -105,9 +121,9 @@ def torch_legacy(arrays, pickled=None) -> bytes:
     magic = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
     version = b"\x80\x02M\xe9\x03."
     system = b"\x80\x02}(" + _text("little_endian") + b"\x88u."
-    keys = b"\x80\x02](" + b"".join(_text(str(key)) for key in range(len(arrays))) + b"e."
+    keys = b"\x80\x02](" + b"".join(_text(str(key)) for key in range(len(_storages(arrays)))) + b"e."
     out = [magic, version, system, pickled or torch_pickle(arrays), keys]
-    for array in arrays.values():
+    for array in _storages(arrays):
         out += [struct.pack("<q", array.size), np.ascontiguousarray(array, "<f4").tobytes()]
     return b"".join(out)
 

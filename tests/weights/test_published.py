@@ -221,12 +221,18 @@ def test_genuine_pytorch_files(tiny, name):
         np.testing.assert_array_equal(value, expected[f"net/bn7.{entry}"])
 
 
-def test_a_resnet_of_torchvision_is_refused_with_the_reason(tmp_path, write):
-    state = {"conv1.weight": np.zeros((64, 3, 7, 7), np.float32), "layer1.0.conv1.weight": np.zeros((8, 8, 1, 1))}
-    path = tmp_path / "resnet50.pth"
-    path.write_bytes(write.torch_zip(state))
-    with pytest.raises(WeightsError, match="strides are in the 3x3"):
-        load_weights(build("vgg16", "classifier", 0.1), path)
+@pytest.mark.parametrize("form", ["torch_zip", "torch_legacy"])
+@pytest.mark.parametrize("made", [b"R", b"\x81"])
+def test_parameters_of_the_first_pytorch(tiny, write, tmp_path, form, made):
+    expected = np.load(FIXTURES / "expected.npz")
+    state = {name.removeprefix("net/"): expected[name] for name in expected if name.startswith("net/")}
+    del state["bn7.num_batches_tracked"]
+    path = tmp_path / "old.pth"
+    path.write_bytes(getattr(write, form)(state, pickled=write.torch_pickle(state, before_0_4=made)))
+    model = tiny()
+    assert load_weights(model, path).missing == ()
+    np.testing.assert_array_equal(model.get_layer("conv1a").kernel, state["conv1a.weight"].transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(model.get_layer("fc8").kernel, state["fc8.weight"].transpose(2, 3, 1, 0))
 
 
 def golden_value(key, shape):

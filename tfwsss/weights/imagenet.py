@@ -20,6 +20,8 @@ WIDTHS = {
 FILES = {
     "resnet38": "ilsvrc-cls_rna-a1_cls1000_ep-0001.params (MXNet, from the ademxapp project, model A1)",
     "vgg16": "vgg16_20M.caffemodel (Caffe, DeepLab's 20 million parameter VGG16)",
+    "resnet50v15": "resnet50-0676ba61.pth (PyTorch, from torchvision)",
+    "resnet50irn": "resnet50-0676ba61.pth (PyTorch, from torchvision)",
 }
 
 

@@ -40,7 +40,8 @@ def import_weights(
     output = Path(output)
     if not output.name.endswith((".safetensors", KERAS_SUFFIX)):
         raise WeightsError(f"{output}: found the ending {output.suffix!r}, expected .safetensors or {KERAS_SUFFIX}")
-    arguments = {"backbone": backbone, "width": width}
+    # Weights do not depend on the output stride; the backbone's finest is what the builders take by default.
+    arguments = {"backbone": backbone, "width": width, "output_stride": models.find(backbone).output_strides[0]}
     if builder != "affinitynet":
         arguments["num_classes"] = num_classes
     model = models.build({"builder": builder, "arguments": arguments})

@@ -11,7 +11,18 @@ from tfwsss.errors import ConfigError, WeightsError
 from tfwsss.weights.variables import named_variables
 
 # Output layers of published networks: the 1000 ImageNet classes (or somebody's own), and PSA's heads.
-PUBLISHED_HEADS = ("linear1000", "fc8*", "predictions", "probs", "fc1000", "conv_preds", "f8_[345]", "gn8_[345]", "f9")
+PUBLISHED_HEADS = (
+    "linear1000", "fc8*", "predictions", "probs", "fc", "fc1000", "conv_preds", "f8_[345]", "gn8_[345]", "f9",
+)  # fmt: skip
+# A layer of each backbone that no other has, and the backbones it tells of.
+MARKS = {
+    "b2_conv_branch2a": ("resnet38",),
+    "conv5_3": ("vgg16",),
+    "conv2_block1_1_conv": ("resnet50",),
+    "layer1_0_conv3": ("resnet50v15", "resnet50irn"),
+    "conv_dw_1": ("mobilenet",),
+    "block_1_expand": ("mobilenetv2",),
+}
 
 _SHOWN = 12
 
@@ -75,6 +86,20 @@ def is_published_head(layer: str) -> bool:
     return any(fnmatch.fnmatchcase(layer, pattern) for pattern in PUBLISHED_HEADS)
 
 
+def backbones_of(names: Collection[str]) -> tuple[str, ...]:
+    """The backbones that variables of these names (`layer/variable`) can belong to; empty if none is known."""
+    layers = {layer_of(name) for name in names}
+    return next((backbones for mark, backbones in MARKS.items() if mark in layers), ())
+
+
+def _hint(arrays: Collection[str], variables: Collection[str]) -> str:
+    """Which backbone to build instead, if it is the backbone that does not fit."""
+    found = backbones_of(arrays)
+    if not found or found == backbones_of(variables):
+        return ""
+    return f" They look like weights of the backbone {' or '.join(found)}."
+
+
 def scratch_layers(model) -> frozenset[str]:
     """Layers of the model that published files do not cover."""
     named = {layer.name for layer in model.layers if is_published_head(layer.name)}
@@ -121,10 +146,12 @@ def fill(model, arrays: dict, *, source, format: str, heads: Collection[str], fo
     if not loaded:
         raise WeightsError(
             f"{source}: none of the {len(arrays)} arrays of this {format} file fits the model {model.name!r}. "
-            f"The file has {_some(arrays)}; the model has {_some(variables)}."
+            f"The file has {_some(arrays)}; the model has {_some(variables)}.{_hint(arrays, variables)}"
         )
     if not allow_mismatch and (bad.missing or bad.unexpected or bad.wrong_shape):
-        raise WeightsError(f"the file does not fit the model {model.name!r}, which is unchanged. {bad.render()}")
+        raise WeightsError(
+            f"the file does not fit the model {model.name!r}, which is unchanged.{_hint(arrays, variables)} {bad.render()}"
+        )
     values = {name: np.asarray(arrays[name], np.float32) for name in loaded}
     for name, value in values.items():
         if not np.isfinite(value).all():

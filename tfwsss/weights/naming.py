@@ -1,8 +1,11 @@
 """From the names and layouts of other frameworks to `layer/variable` and the Keras layout.
 
 Convolution kernels are (out, in, height, width) in PyTorch, MXNet and Caffe, (height, width, in, out) in Keras;
-matrices of dense layers are transposed. The PSA reference code's module path is the layer's name with "_" for ".".
+matrices of dense layers are transposed. A PyTorch module's path (in the PSA reference code, in torchvision's ResNet50)
+is the layer's name with "_" for ".".
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
@@ -20,7 +23,10 @@ _MXNET_VARIABLES = {
     "moving_mean": "moving_mean",
     "moving_var": "moving_variance",
 }
-_TORCHVISION_RESNET = re.compile(r"(^|\.)layer[1-4]\.\d+\.(conv|bn|downsample)")
+_IRN_BACKBONE = "resnet50."
+_IRN_CLASSIFIER = "classifier.weight"
+_IRN_DUPLICATES = ("stage", "backbone.", "newly_added.")
+_IRN_SECOND_NETWORK = ("fc_edge", "fc_dp")
 
 
 def keras_kernel(array: np.ndarray) -> np.ndarray:
@@ -67,21 +73,34 @@ def from_caffe(layers: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
     return named
 
 
+def _of_irn(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state dict of IRN's classifier under torchvision's names, the last convolution under PSA's.
+
+    IRN registers its ResNet50 three times (`resnet50`, `stage1` to `stage4`, `backbone`) and the last convolution twice
+    (`classifier`, `newly_added`): the same tensors under other names, of which one each is taken.
+    """
+    if any(name.startswith(_IRN_SECOND_NETWORK) for name in arrays):
+        raise WeightsError(
+            "the second network of IRN (class boundaries and displacements), which is not part of this project; its "
+            "ResNet50 is torchvision's, unchanged. IRN's classifier is the file it calls res50_cam.pth"
+        )
+    return {
+        "fc8.weight" if name == _IRN_CLASSIFIER else name.removeprefix(_IRN_BACKBONE): array
+        for name, array in arrays.items()
+        if not name.startswith(_IRN_DUPLICATES)
+    }
+
+
 def from_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Translate a state dict of the PSA reference code.
+    """Translate a state dict of the PSA reference code, of torchvision's ResNet50 or of IRN's classifier.
 
     Raises:
-        WeightsError: it is a ResNet of torchvision or IRN.
+        WeightsError: it is IRN's second network.
     """
-    if any(_TORCHVISION_RESNET.search(name) for name in arrays):
-        raise WeightsError(
-            "a ResNet of torchvision (or IRN): its strides are in the 3x3 convolutions, those of the resnet50 here "
-            "(keras.applications) in the 1x1 convolutions before them, so the arrays would fit and the network would "
-            "be another one. Use ImageNet weights of keras.applications: weights 'imagenet' or "
-            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
-        )
     if arrays and all(name.startswith("module.") for name in arrays):  # saved inside DataParallel
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
+    if any(name.startswith(_IRN_BACKBONE) for name in arrays):
+        arrays = _of_irn(arrays)
     named = {}
     for name, array in arrays.items():
         module, _, parameter = name.rpartition(".")

@@ -28,10 +28,11 @@ STORAGES = {
     "BoolStorage": "u1",
 }
 _ORDERED_DICT = "collections.OrderedDict"
-_TENSOR = "torch._utils._rebuild_tensor_v2"
-_PARAMETER = "torch._utils._rebuild_parameter"
+# The shorter names are those of PyTorch before 0.4, in which torchvision's first files were written.
+_TENSORS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+_PARAMETERS = ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter")
 _SIZE = "torch.Size"
-_ALLOWED = {_ORDERED_DICT, _TENSOR, _PARAMETER, _SIZE, *(f"torch.{name}" for name in STORAGES)}
+_ALLOWED = {_ORDERED_DICT, *_TENSORS, *_PARAMETERS, _SIZE, *(f"torch.{name}" for name in STORAGES)}
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,13 @@ def _called(function, arguments):
             key, value = pair
             _store(table, key, value)
         return table
-    if function.name == _TENSOR and len(arguments) >= 4 and isinstance(arguments[0], Storage):
+    if function.name in _TENSORS and len(arguments) >= 4 and isinstance(arguments[0], Storage):
         storage, offset, shape, strides = arguments[:4]
         shape, strides = _counts(shape), _counts(strides)
         if not _is_count(offset) or len(shape) != len(strides):
             raise WeightsError("damaged PyTorch file: a tensor's offset, size and stride do not go together")
         return Tensor(storage, offset, shape, strides)
-    if function.name == _PARAMETER and arguments and isinstance(arguments[0], Tensor):
+    if function.name in _PARAMETERS and arguments and isinstance(arguments[0], Tensor):
         return arguments[0]
     if function.name == _SIZE and len(arguments) == 1:
         return _counts(arguments[0])
@@ -208,12 +209,12 @@ class _Machine:
             if self.storages.setdefault(storage.key, storage) != storage:
                 raise WeightsError(f"damaged PyTorch file: storage {storage.key!r} has two types or sizes")
             push(storage)
-        elif op == "REDUCE":
+        elif op in ("REDUCE", "NEWOBJ"):
             push(_called(*self.pop(2)))
-        elif op == "BUILD":  # attributes of an OrderedDict: the modules' version numbers
+        elif op == "BUILD":  # attributes: the modules' version numbers of an OrderedDict, the flags of an old parameter
             owner, _ = self.pop(2)
-            if not isinstance(owner, dict):
-                raise WeightsError("damaged PyTorch file: attributes of something that is no dict")
+            if not isinstance(owner, (dict, Tensor)):
+                raise WeightsError("damaged PyTorch file: attributes of something that is neither dict nor tensor")
             push(owner)
         else:
             raise WeightsError(f"the pickle uses the operation {op}, which is not part of a state dict; refused")
