@@ -181,6 +181,7 @@ def import_weights(
     model: Annotated[str, typer.Option("--model", help="BACKBONE-classifier, BACKBONE-affinitynet or BACKBONE-segmenter.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors or .weights.h5 file to write.")],
     classes: Annotated[int, typer.Option(help="Number of classes without background.")] = 20,
+    width: Annotated[float, typer.Option(help="Channel multiplier of the backbone.")] = 1.0,
     allow_mismatch: Annotated[bool, typer.Option(help="Accept entries that are missing or do not fit.")] = False,
 ) -> None:
     """Turn published weights into a file of this project."""
@@ -190,7 +191,8 @@ def import_weights(
     from tfwsss.weights.importing import import_weights as run_import
 
     backbone, _, builder = model.rpartition("-")
-    typer.echo(run_import(file, builder, backbone, classes, output, allow_mismatch=allow_mismatch).render())
+    report = run_import(file, builder, backbone, classes, output, width=width, allow_mismatch=allow_mismatch)
+    typer.echo(report.render())
 
 
 @app.command()

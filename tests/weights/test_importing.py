@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from pipelines.cli import app
 from tfwsss import models
 from tfwsss.errors import ConfigError, WeightsError
 from tfwsss.weights import load_model, load_weights, named_variables
@@ -46,6 +48,22 @@ def test_import_writes_a_file_that_loads(classifier, published, tmp_path, name):
             np.testing.assert_array_equal(named_variables(model)[name].numpy(), variable.numpy())
 
 
+@pytest.mark.parametrize("name", ["out.safetensors", "out.weights.h5"])
+def test_the_command(classifier, published, tmp_path, name):
+    output = tmp_path / name
+    arguments = ["import-weights", str(published), "--model", "vgg16-classifier", "--classes", "3", "-o", str(output)]
+    wide = CliRunner().invoke(app, arguments)
+    assert isinstance(wide.exception, WeightsError) and "conv1_1/kernel" in str(wide.exception) and not output.exists()
+    narrow = CliRunner().invoke(app, [*arguments, "--width", "0.1"])
+    assert narrow.exit_code == 0, narrow.output
+    assert "30 arrays loaded" in narrow.output and "fc8/kernel" in narrow.output
+    model = models.build_classifier("vgg16", 3, width=0.1)
+    assert load_weights(model, output).missing == ()
+    for name, variable in named_variables(classifier).items():
+        if name != "fc8/kernel":
+            np.testing.assert_array_equal(named_variables(model)[name].numpy(), variable.numpy())
+
+
 def test_import_for_an_affinitynet_needs_no_classes(published, tmp_path):
     import_weights(published, "affinitynet", "vgg16", 3, tmp_path / "a.safetensors", width=0.1)
     assert models.model_spec(load_model(tmp_path / "a.safetensors"))["builder"] == "affinitynet"
@@ -62,7 +80,12 @@ def test_import_refuses(published, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "file"), [("resnet38", "ilsvrc-cls_rna-a1_cls1000_ep-0001.params"), ("vgg16", "vgg16_20M.caffemodel")]
+    ("backbone", "file"),
+    [
+        ("resnet38", "ilsvrc-cls_rna-a1_cls1000_ep-0001.params"),
+        ("vgg16", "vgg16_20M.caffemodel"),
+        ("resnet50v15", "resnet50-0676ba61.pth"),
+    ],
 )
 def test_imagenet_names_the_file_to_obtain(backbone, file):
     with pytest.raises(WeightsError, match=file):
