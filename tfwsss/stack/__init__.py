@@ -12,13 +12,17 @@ This module decides; nothing else asks. Whatever differs between the two is a na
     variable_path(variable) "layer/.../variable"
 """
 
+import warnings
+
 import keras
 
 from tfwsss.errors import StackError
 
 if keras.__version__.startswith("2."):
     try:
-        import tensorflow_addons  # noqa: F401
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # its end of life; docs/stacks.md says what follows from it
+            import tensorflow_addons  # noqa: F401
     except ImportError as error:
         raise StackError(
             f"Keras {keras.__version__} is supported together with tensorflow-addons 0.23, which cannot be imported ({error}); "
