@@ -227,7 +227,7 @@ def data_check(
     val = load_split(loaded.data, "val", loaded.work_dir)
     total = len(train.samples) + (len(val.samples) if val else 0)
     with progress_bar("check", total, loaded.runtime.progress) as bar:
-        diagnosis = diagnose(train, val, workers=worker_count(loaded.runtime.workers), on_progress=bar.advance)
+        diagnosis = diagnose(train, val, worker_count(loaded.runtime.workers), bar.advance, require_tags=loaded.data.untagged == "leave_out")
     typer.echo(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
     if diagnosis.errors:
         raise typer.Exit(1)

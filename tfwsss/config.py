@@ -49,6 +49,7 @@ class Section(BaseModel):
 class DataSection(Section):
     classes: Optional[tuple[str, ...]] = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
     max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
+    untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
     max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
 
 
@@ -91,6 +92,7 @@ class ScenesData(DataSection):
     train_images: PositiveInt = 300
     val_images: PositiveInt = 100
     size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
+    empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
     seed: Seed = 0
 
 

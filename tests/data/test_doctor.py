@@ -12,9 +12,9 @@ from tfwsss.data.folder import read_folder
 
 @pytest.fixture
 def examine(tmp_path):
-    def examine(**fields):
+    def examine(require_tags=True, **fields):
         config = FolderData(format="folder", root=tmp_path, val_csv="val.csv", **fields)
-        return diagnose(read_folder(config, "train"), read_folder(config, "val"), workers=1)
+        return diagnose(read_folder(config, "train"), read_folder(config, "val"), workers=1, require_tags=require_tags)
 
     return examine
 
@@ -101,6 +101,8 @@ def test_tags(sound, examine, write_table):
     assert "dog" in only(diagnosis.errors, "train: no photo has the tag")
     assert "cat, dog" in only(diagnosis.warnings, "val: no photo has the tag")
     assert "b, c" in only(diagnosis.errors, "train: 2 photos left out, no tag")
+    kept = examine(classes=("cat", "dog"), require_tags=False)
+    assert "b, c" in only(kept.warnings, "train: 2 photos without a tag count as background")
     assert "v" in only(diagnosis.warnings, "val: 1 photos without a tag")
 
 

@@ -136,3 +136,14 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(DataError, match="was not written by the scene generator"):
         read()
     assert (tmp_path / "scenes/mine.txt").read_text() == "mine"
+
+
+def test_empty_scenes_have_no_tag_and_leave_the_others_as_they_are(tmp_path):
+    config = ScenesData(format="scenes", train_images=40, val_images=1, size=48)
+    full = read_scenes(config, "train", tmp_path / "full")
+    some = read_scenes(config.model_copy(update={"empty_fraction": 0.3}), "train", tmp_path / "some")
+    empty = [sample.tags == () for sample in some.samples]
+    assert 5 < sum(empty) < 20
+    for bare, before, after in strict_zip(empty, full.samples, some.samples):
+        assert bare == (not some.mask(after).any())
+        assert bare or before.image.read_bytes() == after.image.read_bytes()

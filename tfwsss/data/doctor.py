@@ -95,6 +95,8 @@ def diagnose(
     val: Dataset | None = None,
     workers: int = 0,
     on_progress: Callable[[int], None] | None = None,
+    *,
+    require_tags: bool = True,
 ) -> Diagnosis:
     """Examine a data set: photos, duplicates also across the splits, tags, masks.
 
@@ -102,6 +104,7 @@ def diagnose(
         train, val: the two splits, as the readers deliver them.
         workers: processes that decode photos; 0: one a core.
         on_progress: called with the number of photos done since the last call.
+        require_tags: whether a training photo without a tag is an error (data.untagged: leave_out).
     """
     diagnosis = Diagnosis(train.classes)
     found = {}
@@ -110,7 +113,7 @@ def diagnose(
             continue
         found[split] = inspect_images(dataset, workers, on_progress)
         _examine_photos(diagnosis, split, dataset, found[split])
-        _examine_tags(diagnosis, split, dataset)
+        _examine_tags(diagnosis, split, dataset, require_tags)
         masks = _examine_masks(diagnosis, split, dataset, found[split])
         diagnosis.splits[split] = _tables(split, dataset, found[split], masks)
     _examine_class_names(diagnosis, train, val)
@@ -132,9 +135,9 @@ def _examine_photos(diagnosis: Diagnosis, split: str, dataset: Dataset, found: l
         diagnosis.errors.append(f"{split}: {len(names)} photos left out, {kind}: {_named(names)}")
 
 
-def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset) -> None:
+def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset, require_tags: bool) -> None:
     bare = [sample.id for sample in dataset.samples if not sample.tags]
-    if bare and split == "train":
+    if bare and require_tags and split == "train":
         diagnosis.errors.append(f"train: {len(bare)} photos left out, no tag: {_named(bare)}")
     elif bare:
         diagnosis.warnings.append(f"{split}: {len(bare)} photos without a tag count as background: {_named(bare)}")

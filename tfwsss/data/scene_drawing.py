@@ -48,13 +48,14 @@ class Figure:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
-def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSES) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one scene with at least one object.
+def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSES, empty: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one scene with at least one object, or only things of no class.
 
     Args:
         rng: the only source of chance.
         height, width: of the scene in pixels.
         classes: names of the classes that may occur, a part of CLASSES; labels count by position here.
+        empty: leave out the objects.
 
     Returns:
         image [H, W, 3] uint8 and label [H, W] uint8 (0 background, k+1 class k; no ignore).
@@ -63,7 +64,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSE
     canvas = _background(rng, h, w)
     behind = canvas.mean(axis=(0, 1))
     label = np.zeros((h, w), np.uint8)
-    names = _choose_classes(rng, classes)
+    names = [] if empty else _choose_classes(rng, classes)
     kinds = [None] * int(rng.integers(0, 3)) + names
     if rng.random() < 0.15:
         kinds.append(None)  # a thing in the foreground
@@ -78,7 +79,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, classes=CLASSE
                 figures.append(figure)
                 in_front = trial
                 break
-    if not any(figure.label for figure in figures):  # crowded out by things: try again
+    if not empty and not any(figure.label for figure in figures):  # crowded out by things: try again
         return draw_scene(rng, height, width, classes)
     for figure in figures:
         inside = figure.shows != _OUTSIDE

@@ -40,6 +40,7 @@ def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Pa
         "seed": config.seed,
         "size": config.size,
         "classes": list(classes),
+        "empty_fraction": config.empty_fraction,
         "train_images": config.train_images,
         "val_images": config.val_images,
     }
@@ -72,7 +73,9 @@ def _write(folder: Path, settings: dict) -> None:
         for index in range(settings[f"{split}_images"]):
             # A stream of its own for each scene: more scenes do not change the first ones.
             rng = np.random.default_rng([settings["seed"], number, index])
-            image, label = draw_scene(rng, *_shape(rng, settings["size"]), classes)
+            # Of another stream, so that the scenes with objects stay as they are.
+            empty = np.random.default_rng([settings["seed"], number, index, 1]).random() < settings["empty_fraction"]
+            image, label = draw_scene(rng, *_shape(rng, settings["size"]), classes, empty)
             name = f"{split}/{index:05d}"
             Image.fromarray(image).save(folder / f"{name}.png", compress_level=4)
             save_label(folder / "masks", name, label)
