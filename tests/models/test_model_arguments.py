@@ -100,3 +100,31 @@ def test_dropout_of_the_bottlenecks(dropout, expected):
     found = {layer.name: layer.rate for layer in classifier.layers if type(layer) is kinds[dropout]}
     found.pop("drop7", None)
     assert found == expected
+
+
+@pytest.mark.parametrize("backbone", ["resnet38", "vgg16"])
+def test_dropout_before_the_last_convolution(backbone):
+    classifier = models.build_classifier(backbone, 3, **TINY)
+    affinitynet = models.build_affinitynet(backbone, features=56, **TINY)
+    kept = {layer.name: layer.rate for layer in affinitynet.layers if isinstance(layer, keras.layers.SpatialDropout2D)}
+    found = {layer.name: layer.rate for layer in classifier.layers if isinstance(layer, keras.layers.SpatialDropout2D)}
+    assert found == kept | {"drop7": 0.5}
+    assert kept == {"drop6": 0.5} if backbone == "vgg16" else set(kept) == {f"b{n}_dropout_2b{m}" for n in "67" for m in "12"}
+
+
+@pytest.mark.parametrize("backbone", ["resnet38", "resnet50v15"])
+def test_epsilon_is_pytorchs(backbone):
+    normalisations = (keras.layers.BatchNormalization,)
+    classifier = models.build_classifier(backbone, 3, **TINY)
+    assert {layer.epsilon for layer in classifier.layers if isinstance(layer, normalisations)} == {1e-5}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stride", "fixed"), [("resnet50v15", 8, {"layer1"}), ("resnet50irn", 16, {"layer1", "layer2"})]
+)
+def test_what_resnet50_keeps_fixed(backbone, stride, fixed):
+    classifier = models.build_classifier(backbone, 3, output_stride=stride, batch_norm="train", **TINY)
+    frozen = {layer.name.split("_")[0] for layer in classifier.layers if layer.weights and not layer.trainable}
+    assert frozen == {"conv1", "bn1"} | fixed
+    trained = {layer.name.split("_")[0] for layer in classifier.layers if layer.weights and layer.trainable}
+    assert trained == {"layer1", "layer2", "layer3", "layer4", "fc8"} - fixed

@@ -1,0 +1,49 @@
+"""The final dense CRF on walked labels."""
+
+import numpy as np
+import pytest
+
+from tfwsss.config import LabelCrf
+from tfwsss.crf import dense_crf
+from tfwsss.pseudolabel import pseudo_label
+
+CLASSES = np.array([3, 8])
+
+
+@pytest.fixture
+def photo():
+    """A square of another colour, and walked scores that claim a little more than it."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(90, 110, (40, 48, 3), np.uint8)
+    image[8:24, 8:24] = rng.integers(180, 200, (16, 16, 3), np.uint8)
+    walked = np.full((3, 5, 6), 0.3, np.float32)
+    walked[0] += 0.02
+    walked[1, 1:4, 1:4] += 0.05
+    return image, walked
+
+
+def test_every_pixel_votes_for_its_label_with_the_confidence(photo):
+    image, walked = photo
+    crf = LabelCrf(confidence=0.7)
+    plain = pseudo_label(CLASSES, walked, image, None)
+    votes = np.empty((40, 48, 3), np.float32)
+    for row, column in np.ndindex(40, 48):
+        for channel, label in enumerate((0, 4, 9)):
+            votes[row, column, channel] = 0.7 if plain[row, column] == label else 0.15
+    settings = {name: value for name, value in crf.model_dump().items() if name != "confidence"}
+    expected = np.array([0, 4, 9], np.uint8)[dense_crf(image, votes, **settings).argmax(axis=2)]
+    found = pseudo_label(CLASSES, walked, image, crf)
+    np.testing.assert_array_equal(found, expected)
+    assert (found != plain).sum() > 50
+    # Only labels count, not how far apart their scores are.
+    np.testing.assert_array_equal(pseudo_label(CLASSES, walked**3, image, crf), pseudo_label(CLASSES, (walked**3) * 0.1, image, crf))
+
+
+def test_the_kernel_is_that_of_irn():
+    kernel = LabelCrf().model_dump(exclude={"confidence"})
+    assert list(kernel.values()) == [10, 3, 3, 50, 5, 10]  # iterations, then Gaussian and bilateral widths and weights
+
+
+def test_a_photo_without_classes_stays_background(photo):
+    image, walked = photo
+    assert not pseudo_label(np.array([], int), walked[:1], image, LabelCrf()).any()
