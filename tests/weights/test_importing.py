@@ -1,5 +1,7 @@
 """Importing a published file into our own or Keras' format, and ImageNet weights by name."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from typer.testing import CliRunner
 from pipelines.cli import app
 from tfwsss import models
 from tfwsss.errors import ConfigError, WeightsError
-from tfwsss.weights import load_model, load_weights, named_variables
+from tfwsss.weights import imagenet, load_model, load_weights, named_variables
 from tfwsss.weights.imagenet import load_imagenet
 from tfwsss.weights.importing import import_weights
 
@@ -83,7 +85,6 @@ def test_import_refuses(published, tmp_path):
     ("backbone", "file"),
     [
         ("resnet38", "ilsvrc-cls_rna-a1_cls1000_ep-0001.params"),
-        ("vgg16", "vgg16_20M.caffemodel"),
         ("resnet50v15", "resnet50-0676ba61.pth"),
     ],
 )
@@ -131,3 +132,63 @@ def test_downloaded_weights_fill_the_backbone(monkeypatch, fill_random):
     np.testing.assert_array_equal(
         model.get_layer("conv_pw_13").get_weights()[0], source.get_layer("conv_pw_13").get_weights()[0]
     )
+
+
+@pytest.fixture(scope="module")
+def keras_vgg16(fill_random):
+    """VGG16 of keras.applications at an eighth of its width: the layers' names, kinds and order are its own."""
+    full = keras.applications.VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
+    layers = [keras.Input((224, 224, 3))]
+    for layer in full.layers[1:]:
+        config = layer.get_config()
+        if "filters" in config:
+            config["filters"] //= 8
+        layers.append(type(layer).from_config(config))
+    dense = [keras.layers.Dense(512, "relu", name="fc1"), keras.layers.Dense(512, "relu", name="fc2")]
+    return fill_random(keras.Sequential([*layers, keras.layers.Flatten(), *dense, keras.layers.Dense(10, name="predictions")]))
+
+
+def assert_vgg16_thinned_out(model, keras_vgg16):
+    ours, theirs = named_variables(model), named_variables(keras_vgg16)
+    for block, count in enumerate((2, 2, 3, 3, 3), start=1):
+        for number in range(1, count + 1):
+            for variable in ("kernel", "bias"):
+                expected = theirs[f"block{block}_conv{number}/{variable}"].numpy()
+                np.testing.assert_array_equal(ours[f"conv{block}_{number}/{variable}"].numpy(), expected)
+    # A dense layer on a flattened map is a 7x7 convolution that looks at one place.
+    x = np.random.default_rng(0).standard_normal((1, 7, 7, 64)).astype(np.float32)
+    kernel = np.zeros((7, 7, 64, 128), np.float32)
+    kernel[::3, ::3] = ours["fc6/kernel"].numpy()
+    seen = np.zeros_like(x)
+    seen[:, ::3, ::3] = x[:, ::3, ::3]
+    expected = (seen.reshape(1, -1) @ theirs["fc1/kernel"].numpy())[:, ::4]
+    np.testing.assert_allclose(np.einsum("nhwc,hwco->no", x, kernel), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(ours["fc6/bias"].numpy(), theirs["fc1/bias"].numpy()[::4])
+    np.testing.assert_array_equal(ours["fc7/kernel"].numpy()[0, 0], theirs["fc2/kernel"].numpy()[::4, ::4])
+    np.testing.assert_array_equal(ours["fc7/bias"].numpy(), theirs["fc2/bias"].numpy()[::4])
+
+
+def test_imagenet_of_vgg16_thins_out_the_dense_layers(monkeypatch, keras_vgg16):
+    asked = []
+    monkeypatch.setattr(keras.applications, "VGG16", lambda **arguments: asked.append(arguments) or keras_vgg16)
+    monkeypatch.setattr(imagenet, "APPLICATIONS", {"vgg16": replace(imagenet.APPLICATIONS["vgg16"], widths=(0.125,))})
+    model = models.build_classifier("vgg16", 3, width=0.125)
+    report = load_imagenet(model, "vgg16")
+    assert asked == [{"weights": "imagenet", "include_top": True, "input_shape": (224, 224, 3)}]
+    assert report.missing == ("fc8/kernel",) and set(report.unexpected) == {"predictions/kernel", "predictions/bias"}
+    assert_vgg16_thinned_out(model, keras_vgg16)
+
+
+@pytest.mark.parametrize("name", ["vgg16.h5", "vgg16.weights.h5"])
+def test_a_local_file_of_keras_vgg16(tmp_path, keras_vgg16, name):
+    path = tmp_path / name
+    if name.endswith(".weights.h5"):
+        keras_vgg16.save_weights(str(path))
+    else:
+        keras_vgg16.save(str(path))
+    model = models.build_classifier("vgg16", 3, width=0.125)
+    assert load_weights(model, path).missing == ("fc8/kernel",)
+    assert_vgg16_thinned_out(model, keras_vgg16)
+    again = keras.models.clone_model(keras_vgg16)  # in the network they are from nothing is thinned out
+    assert load_weights(again, path).missing == ()
+    np.testing.assert_array_equal(again.get_weights()[-3], keras_vgg16.get_weights()[-3])

@@ -1,25 +1,40 @@
 """ImageNet weights by name: downloaded by keras.applications where it has them, a clear demand for a file otherwise."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import keras
 
 from tfwsss import models
 from tfwsss.errors import WeightsError
 from tfwsss.weights.matching import LoadReport, fill, scratch_layers
+from tfwsss.weights.naming import from_keras_vgg16, of_keras_vgg16
 from tfwsss.weights.variables import named_variables
 
+
+@dataclass(frozen=True)
+class Application:
+    """A network of keras.applications: its function, its weight file, the widths there are, and if dense layers count."""
+
+    function: str
+    file: str
+    widths: tuple[float, ...] = (1.0,)
+    include_top: bool = False
+
+
 APPLICATIONS = {
-    "resnet50": ("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "mobilenet": ("MobileNet", "mobilenet_{digits}_224_tf_no_top.h5"),
-    "mobilenetv2": ("MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_224_no_top.h5"),
-}
-WIDTHS = {
-    "resnet50": (1.0,),
-    "mobilenet": (0.25, 0.5, 0.75, 1.0),
-    "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    "vgg16": Application("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5", include_top=True),
+    "resnet50": Application("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+    "mobilenet": Application("MobileNet", "mobilenet_{digits}_224_tf_no_top.h5", (0.25, 0.5, 0.75, 1.0)),
+    "mobilenetv2": Application(
+        "MobileNetV2",
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_224_no_top.h5",
+        (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    ),
 }
 FILES = {
     "resnet38": "ilsvrc-cls_rna-a1_cls1000_ep-0001.params (MXNet, from the ademxapp project, model A1)",
-    "vgg16": "vgg16_20M.caffemodel (Caffe, DeepLab's 20 million parameter VGG16)",
     "resnet50v15": "resnet50-0676ba61.pth (PyTorch, from torchvision)",
     "resnet50irn": "resnet50-0676ba61.pth (PyTorch, from torchvision)",
 }
@@ -28,8 +43,11 @@ FILES = {
 def load_imagenet(model, backbone: str) -> LoadReport:
     """Fill the backbone of a model of `tfwsss.models` with ImageNet weights; the head keeps its initial values.
 
+    Of VGG16 the dense layers are thinned out to DeepLab's (`from_keras_vgg16`). PSA itself starts with
+    `vgg16_20M.caffemodel`, which has to be given as a file.
+
     Args:
-        backbone: "resnet50", "mobilenet" or "mobilenetv2".
+        backbone: the model's; ResNet38 and the ResNet50 of PyTorch are not in keras.applications.
 
     Raises:
         WeightsError: no public download for this backbone or width, or the download failed; the message names the
@@ -39,17 +57,18 @@ def load_imagenet(model, backbone: str) -> LoadReport:
         wanted = FILES.get(backbone, f"a weight file for {backbone}")
         raise WeightsError(f"weights 'imagenet': nothing to download for {backbone}. Give the file instead: {wanted}")
     width = float(models.model_spec(model)["arguments"]["width"])
-    if width not in WIDTHS[backbone]:
+    application = APPLICATIONS[backbone]
+    if width not in application.widths:
         raise WeightsError(
             f"weights 'imagenet': {backbone} of width {width:g} was never published, "
-            f"only {', '.join(f'{known:g}' for known in WIDTHS[backbone])}"
+            f"only {', '.join(f'{known:g}' for known in application.widths)}"
         )
-    name, file_name = APPLICATIONS[backbone]
-    file_name = file_name.format(width=width, digits="1_0" if width == 1 else f"{width * 10:.1f}".replace(".", "_"))
-    arguments = {} if backbone == "resnet50" else {"alpha": width}
+    digits = "1_0" if width == 1 else f"{width * 10:.1f}".replace(".", "_")
+    file_name = application.file.format(width=width, digits=digits)
+    arguments = {"alpha": width} if backbone.startswith("mobilenet") else {}
     try:
-        published = getattr(keras.applications, name)(
-            weights="imagenet", include_top=False, input_shape=(224, 224, 3), **arguments
+        published = getattr(keras.applications, application.function)(
+            weights="imagenet", include_top=application.include_top, input_shape=(224, 224, 3), **arguments
         )
     except Exception as error:  # keras raises a bare Exception when the download fails
         raise WeightsError(
@@ -57,6 +76,8 @@ def load_imagenet(model, backbone: str) -> LoadReport:
             f"Give a local copy of that file as weights instead"
         ) from error
     arrays = {name: variable.numpy() for name, variable in named_variables(published).items()}
+    if of_keras_vgg16(arrays):
+        arrays = from_keras_vgg16(arrays)
     return fill(
         model, arrays, source=f"ImageNet ({file_name})", format="keras.applications", heads=scratch_layers(model)
     )

@@ -9,7 +9,9 @@ from pathlib import Path
 from tfwsss.errors import WeightsError
 from tfwsss.weights import caffe, hdf5, mxnet, numpy_archive, pytorch
 from tfwsss.weights.matching import LoadReport, fill, scratch_layers
+from tfwsss.weights.naming import from_keras_vgg16, of_keras_vgg16
 from tfwsss.weights.native import read_safetensors
+from tfwsss.weights.variables import named_variables
 from tfwsss.weights.zipped import open_zip
 
 # (arrays as {"layer/variable": array}, names of layers that only the file need have)
@@ -25,7 +27,9 @@ def _read_safetensors(path, model) -> Contents:
 
 
 def _read_hdf5(path, model) -> Contents:
-    return hdf5.read_file(path, model, scratch_layers(model)), ()
+    arrays = hdf5.read_file(path, model, scratch_layers(model))
+    foreign = of_keras_vgg16(arrays) and not of_keras_vgg16(named_variables(model))
+    return from_keras_vgg16(arrays) if foreign else arrays, ()
 
 
 def _zip_format(path) -> tuple[str, Callable]:

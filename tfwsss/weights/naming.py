@@ -91,6 +91,36 @@ def _of_irn(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
+def of_keras_vgg16(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether these are variables of keras.applications' VGG16, named or numbered."""
+    return any(name.startswith("block5_conv3/") for name in arrays)
+
+
+def from_keras_vgg16(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Translate VGG16 of keras.applications (Simonyan & Zisserman 2015) to DeepLab's VGG16 of 20 million parameters.
+
+    Convolutions are renamed. The dense layers become the convolutions fc6 and fc7 by leaving out (Chen et al., ICLR
+    2015): of fc6's 7x7 places every third in both directions, of the 4096 channels every fourth. Variables may be
+    numbered (0 kernel, 1 bias). Without dense layers in `arrays` fc6 and fc7 are not in the result either.
+    """
+    named = {}
+    for name, array in arrays.items():
+        layer, _, variable = name.partition("/")
+        variable = {"0": "kernel", "1": "bias"}.get(variable, variable)
+        block = re.match(r"^block(\d)_conv(\d)$", layer)
+        if block:
+            layer = f"conv{block[1]}_{block[2]}"
+        elif layer in ("fc1", "fc2"):
+            if variable == "kernel" and layer == "fc1":
+                array = array.reshape(7, 7, array.shape[0] // 49, array.shape[1])[::3, ::3]
+            elif variable == "kernel":
+                array = array[None, None, ::4]
+            array = array[..., ::4]
+            layer = {"fc1": "fc6", "fc2": "fc7"}[layer]
+        named[f"{layer}/{variable}"] = array
+    return named
+
+
 def from_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Translate a state dict of the PSA reference code, of torchvision's ResNet50 or of IRN's classifier.
 
