@@ -24,7 +24,7 @@ def random_labels(seed, shape):
 @pytest.mark.golden
 def test_offsets_and_pair_lists_are_the_references():
     golden = np.load(GOLDEN / "neighbours_r5.npz")
-    offsets = pair_offsets(5)
+    offsets = pair_offsets(int(golden["radius"]))
     np.testing.assert_array_equal(offsets, golden["offsets_dydx"])
     for height, width in ((20, 24), (9, 9), (12, 13)):
         node = np.arange(height * width).reshape(height, width)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfwsss.background import combine_crf
+from tfwsss.background import background_score, combine_crf
 from tfwsss.config import Crf
 from tfwsss.crf import crf_scores, dense_crf
 from tfwsss.errors import DataError
@@ -55,6 +55,8 @@ def test_marginals_are_the_references(golden, iterations):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_array_equal(found.argmax(axis=2), expected.argmax(axis=2))
     assert found.dtype == np.float32 and found.flags["C_CONTIGUOUS"]
+    by_unary = dense_crf(golden["image"], np.exp(-golden["unary"]).T.reshape(48, 64, 4), iterations=iterations)
+    np.testing.assert_allclose(by_unary, expected, atol=1e-5)
 
 
 @pytest.mark.golden
@@ -62,6 +64,9 @@ def test_every_kernel_parameter_reaches_the_library(golden):
     image, scores = golden["image"], golden["probs"].transpose(1, 2, 0)
     halved = dense_crf(image, scores, gaussian_sxy=3 / 2, bilateral_sxy=80 / 2)  # the reference's scale_factor = 2
     np.testing.assert_allclose(halved.transpose(2, 0, 1), golden["Q_t10_scale2"], atol=1e-5)
+    for without, name in (("bilateral_compat", "gauss_only"), ("gaussian_compat", "bilateral_only")):
+        found = dense_crf(image, scores, iterations=1, **{without: 0.0})
+        np.testing.assert_allclose(found.transpose(2, 0, 1), golden[f"Q_t1_{name}"], atol=1e-5)
     base = dense_crf(image, scores)
     for change in ({"gaussian_compat": 1}, {"bilateral_compat": 2}, {"bilateral_srgb": 40}):
         assert np.abs(dense_crf(image, scores, **change) - base).max() > 1e-3, change
@@ -70,6 +75,8 @@ def test_every_kernel_parameter_reaches_the_library(golden):
 @pytest.mark.golden
 @pytest.mark.parametrize("alpha", [4, 32])
 def test_unnormalised_cam_scores_are_the_references(golden, alpha):
+    unrefined = np.concatenate([background_score(golden["cam"], alpha)[None], golden["cam"]])
+    np.testing.assert_allclose(unrefined, golden[f"scores_a{alpha}"], rtol=1e-5, atol=1e-7)
     found = crf_scores([3, 7], golden["cam"], alpha, golden["image"], Crf())
     np.testing.assert_allclose(found, golden[f"Q_a{alpha}"], atol=1e-5)
 
@@ -81,7 +88,7 @@ def test_cams_of_a_photo_give_the_references_scores_and_labels():
     np.testing.assert_allclose(low, golden["la_crf"], atol=1e-5)
     np.testing.assert_allclose(high, golden["ha_crf"], atol=1e-5)
     label = combine_crf(low, high, golden["keys"])
-    assert set(np.unique(label)) <= {0, 1, 15, 255}
+    assert set(np.unique(label)) <= {*golden["crf_keys"], 255}
 
 
 def test_argmax_agrees_with_an_exact_mean_field():

@@ -98,13 +98,17 @@ def test_walk_is_the_references(golden, method, steps):
 @pytest.mark.parametrize("method", METHODS)
 def test_pseudo_label_of_a_photo_is_the_references(golden, method):
     features = golden["features"].transpose(0, 2, 3, 1)
-    channels = walk_input(golden["cams"], [16])
+    radius, beta, doublings, alpha, height, width, *grid = golden["params"].tolist()
+    channels = walk_input(golden["cams"], [alpha])
+    assert channels.shape == (len(golden["channels"]), *grid)
     np.testing.assert_allclose(channels.reshape(4, 480), golden["cam_vec"], atol=1e-6)
     scores = channels.transpose(1, 2, 0)[None]
-    walked = random_walk(pair_affinity(features), scores, border="faithful", method=method)
-    photo = np.zeros((157, 189, 3), np.uint8)
+    affinity = pair_affinity(features, radius)
+    walked = random_walk(affinity, scores, beta=beta, steps=2**doublings, radius=radius, border="faithful", method=method)
+    photo = np.zeros((height, width, 3), np.uint8)
     label = pseudo_label(golden["cam_keys"], walked[0].numpy().transpose(2, 0, 1), photo, crf=None)
     np.testing.assert_array_equal(label, golden["pred"])
+    assert set(np.unique(label)) <= set(golden["channels"])
 
 
 @pytest.mark.golden

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from tfwsss.affinity import affinity_labels
 from tfwsss.artifacts import load_scores, save_scores
 from tfwsss.data import augment, label_grid
 from tfwsss.errors import DataError
@@ -40,9 +41,12 @@ def test_dataset_item_of_the_reference(seed):
     scores = window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0)
     means = label_grid.block_mean(np.fliplr(scores) if flip else scores)
     np.testing.assert_allclose(means, golden[f"s{seed}_pooled"], atol=1e-6)
-    label = label_grid.label_of_scores(means[..., :3], means[..., 3:], np.array([0, 1]))  # the channels' own indices
+    count = len(golden["keys"])
+    label = label_grid.label_of_scores(means[..., :count], means[..., count:], np.arange(count - 1))  # the channels' own indices
     np.testing.assert_array_equal(label, golden[f"s{seed}_label"])
     assert set(np.unique(label)) >= {0, 255} and label.max() == 255
+    for kind, pairs in affinity_labels(label[None])._asdict().items():
+        np.testing.assert_array_equal(np.reshape(pairs, (34, -1)), golden[f"s{seed}_{kind}"])
 
 
 @settings(deadline=None, max_examples=40)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfwsss import affinity, models
+from tfwsss import affinity, models, randomwalk
 from tfwsss.strict_zip import strict_zip
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -66,6 +66,8 @@ def test_classifier(backbone, reference):
     features = keras.Model(classifier.input, [classifier.get_layer(name).output for name in feature_names])
     for name, value in strict_zip(feature_names, features(reference.input(64, 64))):
         assert_statistics(value, golden, f"{name}_64")
+        batch, channels, height, width = golden[f"{name}_shape"]
+        assert value.shape == (batch, height, width, channels)
 
     with tf.GradientTape() as tape:
         logits = classifier(reference.input(64, 64))
@@ -95,6 +97,9 @@ def test_affinitynet(backbone, reference):
         loss = affinity.affinity_loss(value, labels).total
     assert_close(tf.transpose(features, [0, 3, 1, 2]), golden["f9_elu_96x104"])
     assert_close(tf.reshape(value, [2, 34, 40]), golden["aff_96x104"])
+    graph = randomwalk._graph(12, 13, 5, "faithful")
+    dense = tf.scatter_nd(graph.indices, randomwalk._weights(value[0], graph, 1.0, check=True), [156, 156])
+    assert_close(dense, golden["aff_dense_96x104_img0"])
     assert_close(loss, golden["loss"], 1e-5)
     gradients = tape.gradient(loss, network.trainable_variables)
     assert_gradients(network, gradients, golden, reference.variable_of)
