@@ -12,6 +12,7 @@ BUILDS = {
     "resnet38": {"width": 1 / 16},
     "mobilenetv2": {"width": 0.35, "output_stride": 16, "batch_norm": "train", "freeze": False},
     "vgg16": {"width": 1 / 16, "head": "atrous"},
+    "resnet50v15": {"width": 1 / 8, "output_stride": 16},
 }
 
 
