@@ -62,7 +62,7 @@ class _Seeded(ReplicaMask):
 
     def draw_seed(self):
         seed = tf.identity(self.seed_state)
-        self.seed_state.assign_add([0, 1])
+        self.seed_state.assign_add(tf.constant([0, 1], tf.int64))
         return seed
 
 
