@@ -8,6 +8,8 @@ no normalisation at all), and the mean absolute difference over all channels wou
 get a group normalisation gn8_3, gn8_4, gn8_5 (8 channels a group) after the reduction, as the reference does for VGG16.
 """
 
+from __future__ import annotations
+
 import keras
 
 from tfwsss.errors import ConfigError
@@ -39,7 +41,7 @@ def build_affinitynet(
     batch_norm: str = "frozen",
     freeze: bool = True,
     dropout: str = "spatial",
-) -> keras.Model:
+) -> tuple[keras.Model, set[str]]:
     """Build AffinityNet up to its features; `tfwsss.affinity.pair_affinity` makes affinities of them.
 
     Args:
@@ -76,14 +78,5 @@ def build_affinitynet(
     x = keras.layers.ELU(dtype="float32", name="features")(x)
     model = keras.Model(trunk.inputs, x, name=f"{backbone}_affinitynet")
     backbones.freeze(model, trunk, options)
-    arguments = dict(
-        backbone=backbone,
-        features=features,
-        width=width,
-        output_stride=output_stride,
-        batch_norm=batch_norm,
-        freeze=freeze,
-        dropout=dropout,
-    )
     # The group normalisations are no "head": the reference trains them at the backbone's learning rate.
-    return spec.attach(model, "affinitynet", arguments, {*REDUCTIONS, "f9"})
+    return model, {*REDUCTIONS, "f9"}

@@ -1,5 +1,7 @@
 """The multi-label classifier whose last convolution yields the class activation maps (Ahn & Kwak, CVPR 2018)."""
 
+from __future__ import annotations
+
 import keras
 
 from tfwsss import stack
@@ -27,7 +29,7 @@ def build_classifier(
     batch_norm: str = "frozen",
     freeze: bool = True,
     dropout: str = "spatial",
-) -> keras.Model:
+) -> tuple[keras.Model, set[str]]:
     """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8` without bias, global average.
 
     The average comes after `fc8`; both are linear, so the result is that of averaging first, and the maps of
@@ -54,16 +56,7 @@ def build_classifier(
     logits = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
     model = keras.Model(trunk.inputs, logits, name=f"{backbone}_classifier")
     backbones.freeze(model, trunk, options)
-    arguments = dict(
-        backbone=backbone,
-        num_classes=num_classes,
-        width=width,
-        output_stride=output_stride,
-        batch_norm=batch_norm,
-        freeze=freeze,
-        dropout=dropout,
-    )
-    return spec.attach(model, "classifier", arguments, {"fc8"})
+    return model, {"fc8"}
 
 
 def class_maps(classifier: keras.Model) -> keras.Model:

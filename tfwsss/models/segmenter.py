@@ -5,6 +5,8 @@ Heads:
     deeplabv3plus: atrous spatial pyramid pooling and a decoder (Chen et al., ECCV 2018), separable convolutions.
 """
 
+from __future__ import annotations
+
 import keras
 
 from tfwsss.errors import ConfigError
@@ -54,7 +56,7 @@ def build_segmenter(
     batch_norm: str = "frozen",
     freeze: bool = True,
     dropout: str = "spatial",
-) -> keras.Model:
+) -> tuple[keras.Model, set[str]]:
     """Build the segmentation network.
 
     Args:
@@ -88,16 +90,5 @@ def build_segmenter(
         x = Resize(dtype="float32", name="upsample")([x, trunk.inputs])
     model = keras.Model(trunk.inputs, x, name=f"{backbone}_segmenter")
     backbones.freeze(model, trunk, options)
-    arguments = dict(
-        backbone=backbone,
-        num_classes=num_classes,
-        head=head,
-        upsample=upsample,
-        width=width,
-        output_stride=output_stride,
-        batch_norm=batch_norm,
-        freeze=freeze,
-        dropout=dropout,
-    )
     scratch = {layer.name for layer in model.layers if layer.weights and layer.name not in backbone_layers}
-    return spec.attach(model, "segmenter", arguments, scratch)
+    return model, scratch

@@ -1,5 +1,9 @@
 """A network's recipe: the builder and its arguments travel with the model, so that it can be made again from JSON."""
 
+from __future__ import annotations
+
+import functools
+import inspect
 import json
 from collections.abc import Callable
 
@@ -11,17 +15,29 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {}
 
 
 def builder(name: str):
-    """Decorator: register a function that returns a model under `name`."""
+    """Decorator: register a function that builds a network under `name`.
 
-    def decorate(function: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-        BUILDERS[name] = function
-        return function
+    The function returns the model and the names of its layers that are trained from scratch; who calls it gets the model,
+    on which both these names and all arguments of the call, defaults included, are noted.
+    """
+
+    def decorate(function: Callable[..., tuple[keras.Model, set[str]]]) -> Callable[..., keras.Model]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def build_and_note(*args, **kwargs) -> keras.Model:
+            model, head = function(*args, **kwargs)
+            call = signature.bind(*args, **kwargs)
+            call.apply_defaults()
+            return _attach(model, name, dict(call.arguments), head)
+
+        BUILDERS[name] = build_and_note
+        return build_and_note
 
     return decorate
 
 
-def attach(model: keras.Model, name: str, arguments: dict, head: set[str]) -> keras.Model:
-    """Note on `model` how it was built and which of its layers are trained from scratch. Returns the model."""
+def _attach(model: keras.Model, name: str, arguments: dict, head: set[str]) -> keras.Model:
     unknown = head - {layer.name for layer in model.layers}
     if unknown:
         raise ValueError(f"{name}: no such head layers: {sorted(unknown)}")

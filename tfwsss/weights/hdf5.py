@@ -35,6 +35,8 @@ _LISTS = ("layers", "_layer_checkpoint_dependencies")
 # Reading takes a second or two for any published file; this is for slow disks.
 SECONDS = 60.0
 BYTES_PER_SECOND = 5e6
+# Neither lets modules beside the program stand for others. -P is new in Python 3.11; -I also ignores PYTHONPATH.
+SAFE_PATH = "-P" if sys.version_info >= (3, 11) else "-I"
 
 
 def dump(path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[str]]]]:
@@ -46,7 +48,7 @@ def dump(path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[str]]]]:
     seconds = SECONDS + Path(path).stat().st_size / BYTES_PER_SECOND
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "dump.npz"
-        command = [sys.executable, "-P", hdf5_process.__file__, str(path), str(target), str(expanded_limit(path))]
+        command = [sys.executable, SAFE_PATH, hdf5_process.__file__, str(path), str(target), str(expanded_limit(path))]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, env=environment)
