@@ -17,7 +17,7 @@ from tfwsss.errors import StageError
 from tfwsss.models import head_layers
 from tfwsss.optimizer import MOMENTUM
 from tfwsss.training import CHECKPOINT, Task, fit, make_deterministic
-from tfwsss.weights import LoadReport, load_weights, save_weights
+from tfwsss.weights import LoadReport, load_weights, named_variables, save_weights
 
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
@@ -121,6 +121,9 @@ def train_stage(
         )
     if context.cluster.chief:
         _save(context, model, folder, history)
+    else:  # reading running statistics sums them over the workers: the chief cannot do it alone
+        for variable in named_variables(model).values():
+            variable.numpy()
     last = history[-1] if history else {}
     return {f"final_{key}": value for key, value in last.items() if key not in ("epoch", "learning_rate")}
 

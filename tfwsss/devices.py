@@ -36,9 +36,12 @@ def _mirrored() -> tf.distribute.Strategy:
 @cache
 def _multi_worker() -> tf.distribute.Strategy:
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:  # too late, or nobody answers
         raise StackError(f"the workers of TF_CONFIG cannot start together: {error}") from None
+    # All workers have equally many batches: they need not ask each other before each one whether there is another.
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    return strategy
 
 
 def split_batch(batch_size: int, replicas: int) -> list[int]:

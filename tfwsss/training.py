@@ -107,8 +107,11 @@ class _Checkpoint:
         for index, variable in enumerate(model.variables):
             self.variables[f"model/{index}"] = stack.tf_variable(variable)
 
-    def save(self, history: list[dict]) -> None:
+    def save(self, history: list[dict], cluster: Cluster) -> None:
+        """Called by all workers, as reading running statistics sums them over the workers; the chief writes."""
         arrays = {name: np.ascontiguousarray(variable.numpy()) for name, variable in self.variables.items()}
+        if not cluster.chief:
+            return
         with atomic_path(self.path) as temporary:
             save_file(arrays, temporary, metadata={"history": json.dumps(history), "stack": stack.NAME})
 
@@ -207,8 +210,7 @@ def fit(
             entry[name] = float(metric.result())
             metric.reset_state()
         history.append(entry)
-        if cluster.chief:
-            checkpoint.save(history)
+        checkpoint.save(history, cluster)
         on_epoch(entry)
     return history
 
