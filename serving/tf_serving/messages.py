@@ -53,6 +53,13 @@ def _flat(name: str) -> str:
     return name.replace(".", "_")
 
 
+def message_class(descriptor) -> type:
+    """The class of a message, also with protobuf 3.20, the one of the packages that support Python 3.9."""
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(descriptor.file.pool).GetPrototype(descriptor)
+
+
 def _declare() -> dict[str, type]:
     file = descriptor_pb2.FileDescriptorProto(name="tfwsss_tf_serving.proto", package="tfwsss", syntax="proto3")
     for name, fields in _DECLARED.items():
@@ -65,7 +72,7 @@ def _declare() -> dict[str, type]:
                 entry.type_name = f".tfwsss.{_flat(kind)}"
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tfwsss.{_flat(name)}")) for name in _DECLARED}
+    return {name: message_class(pool.FindMessageTypeByName(f"tfwsss.{_flat(name)}")) for name in _DECLARED}
 
 
 MESSAGES = _declare()

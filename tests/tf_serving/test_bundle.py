@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format, wrappers_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from pipelines.bundle import saved_versions, version_labels, write_bundle
+from serving.tf_serving.messages import message_class
 from tests.tf_serving.conftest import png
 from tfwsss.config import Serving
 from tfwsss.config_files import parse_config
@@ -39,7 +40,7 @@ def declared(name: str, fields: dict, uses: dict | None = None):
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"check.{name}"))
+    return message_class(pool.FindMessageTypeByName(f"check.{name}"))
 
 
 _INT64 = ".google.protobuf.Int64Value"
