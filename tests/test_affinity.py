@@ -179,3 +179,18 @@ def test_loss_without_labelled_pairs_is_zero():
     empty = np.zeros((1, 34, 2, 2), np.float32)
     loss = affinity_loss(np.full(empty.shape, 0.3, np.float32), AffinityLabels(empty, empty, empty))
     assert [float(part) for part in loss] == [0, 0, 0, 0]
+
+
+def test_the_gradient_adds_in_a_fixed_order():
+    """TensorFlow's optimiser makes one AddN of a chain of additions, and AddN's order depends on timing."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        features = v1.placeholder(tf.float32, [2, 9, 12, 14])
+        label = v1.placeholder(tf.uint8, [2, 9, 12])
+        loss = affinity_loss(pair_affinity(features), affinity_labels(label)).total
+        gradient, metadata = tf.gradients(loss, features)[0], v1.RunMetadata()
+        fed = {features: np.random.default_rng(0).normal(size=features.shape), label: random_labels(1, label.shape)}
+        session.run(gradient, fed, options=v1.RunOptions(output_partition_graphs=True), run_metadata=metadata)
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+    assert sum(node.op == "Sub" for node in nodes) > 2 * len(pair_offsets())
+    assert max((node.attr["N"].i for node in nodes if node.op == "AddN"), default=0) <= 2

@@ -142,14 +142,16 @@ def _distance_function(radius: int):
 
         def gradient(upstream):
             upstream /= tf.cast(tf.shape(features)[-1], features.dtype)
+            # Differences only: TensorFlow turns a chain of additions into one that keeps all P terms and adds them in an
+            # order that depends on timing, so that a training could not be repeated bit for bit.
             at_source = tf.zeros_like(source)
-            at_target = tf.zeros_like(features)
+            minus_at_target = tf.zeros_like(features)
             for index, (dy, dx) in enumerate(_offsets(radius)):
-                with tf.control_dependencies([at_target]):
-                    part = tf.sign(source - window(dy, dx)) * upstream[:, index, :, :, None]
-                    at_source += part
-                    at_target -= tf.pad(part, [[0, 0], [dy, reach - dy], [reach + dx, reach - dx], [0, 0]])
-            return at_target + tf.pad(at_source, [[0, 0], [0, reach], [reach, reach], [0, 0]])
+                with tf.control_dependencies([minus_at_target]):
+                    part = tf.sign(window(dy, dx) - source) * upstream[:, index, :, :, None]
+                    at_source -= part
+                    minus_at_target -= tf.pad(part, [[0, 0], [dy, reach - dy], [reach + dx, reach - dx], [0, 0]])
+            return tf.pad(at_source, [[0, 0], [0, reach], [reach, reach], [0, 0]]) - minus_at_target
 
         return tf.stack(distances, axis=1), gradient
 

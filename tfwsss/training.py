@@ -193,12 +193,12 @@ def fit(
     for epoch in range(len(history), settings.epochs):
         sums: dict[str, float] = {}
         steps = 0
+        seen: list[tuple] = []  # what the metrics compare; they are told once, as many small updates cost more than a step
         for batch in _distributed_batches(task, settings, strategy, cluster, epoch):
             losses, compared = step(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
-            for metric in task.metrics.values():
-                metric.update_state(*compared)
+            seen.append(compared)
             steps += 1
             if not math.isfinite(sums["loss"]):
                 rate = settings.optimizer.learning_rate
@@ -207,6 +207,7 @@ def fit(
         entry = {"epoch": epoch + 1, "learning_rate": float(optimizer.learning_rate())}
         entry.update({name: value / max(steps, 1) for name, value in sums.items()})
         for name, metric in task.metrics.items():
+            metric.update_state(*(tf.concat(values, 0) for values in zip(*seen)))
             entry[name] = float(metric.result())
             metric.reset_state()
         history.append(entry)

@@ -116,7 +116,7 @@ def test_the_model_of_images_loads_without_the_project_and_tensorflow(models, st
         f"table = mlflow.pyfunc.load_model({models[1]!r}).predict(pd.DataFrame({{'image': [open('photo.png', 'rb').read()]}}))\n"
         "print(table['height'][0], table['width'][0])"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "37 53", done.stderr[-2000:]
 
 

@@ -293,7 +293,7 @@ def test_it_runs_alone_under_its_own_name(segmenter, exported, photo, tmp_path, 
     np.save(tmp_path / "image.npy", image)
     names = {"init": str(RUNTIME / "__init__.py"), "folder": str(RUNTIME), "model": str(exported("local"))}
     code = ALONE.format(blocked=blocked, image=str(tmp_path / "image.npy"), mask=str(tmp_path / "mask.npy"), **names)
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), segmenter(image))
 

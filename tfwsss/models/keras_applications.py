@@ -19,6 +19,7 @@ import math
 
 import keras
 
+from tfwsss import stack
 from tfwsss.models.backbones import Options, Trunk, register
 from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
 from tfwsss.models.layers import BATCH_NORM_MOMENTUM, round_channels
@@ -41,8 +42,10 @@ def _configured(layer, options: Options, *, width: float, pad_same: bool):
     kind = type(layer)
     if pad_same and isinstance(layer, keras.layers.ZeroPadding2D):
         return keras.layers.Activation("linear", name=layer.name)
-    if isinstance(layer, keras.layers.BatchNormalization) and options.batch_norm == "train":
-        config["momentum"] = BATCH_NORM_MOMENTUM
+    if isinstance(layer, keras.layers.BatchNormalization):
+        kind = stack.BatchNormalization
+        if options.batch_norm == "train":
+            config["momentum"] = BATCH_NORM_MOMENTUM
     if isinstance(layer, keras.layers.Conv2D):  # DepthwiseConv2D is one in Keras 2, but not in Keras 3
         if "filters" in config:
             config["filters"] = config["filters"] if width == 1 else round_channels(config["filters"], width)

@@ -8,6 +8,7 @@ shifts every map by half a cell. Hence the explicit padding here. The output siz
 import keras
 import tensorflow as tf
 
+from tfwsss import stack
 from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
 from tfwsss.models.group_norm import GroupNormalization
 
@@ -77,7 +78,7 @@ def max_pool(x, stride: int, *, name: str):
 
 def batch_norm(x, name: str):
     """Batch normalisation with epsilon 1e-5, the value the imported weights were trained with."""
-    return keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)(x)
+    return stack.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=BATCH_NORM_MOMENTUM, name=name)(x)
 
 
 def group_norm(x, name: str):

@@ -6,6 +6,7 @@ This module decides; nothing else asks. Whatever differs between the two is a na
     Updates                 one optimiser step for all learning-rate groups (`tfwsss.stack.rule.Rule`)
     f1_score(classes)       Keras metric, F1 of multi-label predictions averaged over the classes
     warp, sharpen, cutout   image operations of the optional augmentations
+    BatchNormalization      Keras' layer, with TensorFlow's fused kernel in training
     Dropout, SpatialDropout2D   layers whose masks differ between the replicas of a strategy, with all their state in variables
     dtype_policy(name), global_dtype_policy()
     tf_variable(variable)   the tf.Variable of a model's variable
@@ -34,6 +35,7 @@ else:
 
 NAME = _chosen.NAME
 Updates = _chosen.Updates
+BatchNormalization = _chosen.BatchNormalization
 Dropout, SpatialDropout2D = _chosen.Dropout, _chosen.SpatialDropout2D
 f1_score = _chosen.f1_score
 warp, sharpen, cutout = _chosen.warp, _chosen.sharpen, _chosen.cutout
@@ -42,6 +44,7 @@ tf_variable, variable_path = _chosen.tf_variable, _chosen.variable_path
 
 __all__ = [
     "NAME",
+    "BatchNormalization",
     "Dropout",
     "SpatialDropout2D",
     "Updates",

@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageEnhance
 
+from tfwsss.stack.batch_norm import BatchNormalization
 from tfwsss.stack.dropout import ReplicaMask, SpatialNoise
 from tfwsss.stack.geometry import output_to_input
 from tfwsss.stack.grouped_updates import GroupedUpdates as Updates  # Keras 3 has one learning rate for all variables
 
-__all__ = ["Updates"]
+__all__ = ["BatchNormalization", "Updates"]
 
 NAME = "keras3"
 
