@@ -2,7 +2,7 @@
 # make test          the test-suite, from a fresh machine
 # make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
 # The first two need Python 3.11 or 3.12, the third 3.9, 3.10 or 3.11; all need gcc and make. Packages are installed into
-# .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite.
+# .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 # The first that runs: version managers leave names on the PATH that do not.
@@ -16,6 +16,8 @@ ADDONS_READY := $(ADDONS_VENV)/.installed
 SEED ?= 0
 DEMO ?= runs/demo
 TESTS ?=
+PROCESSES ?= 2
+PYTEST = -m pytest --numprocesses $(PROCESSES) --dist loadgroup
 
 .PHONY: install install-addons demo test test-addons lint bench clean
 
@@ -38,10 +40,10 @@ demo: $(READY)
 # Where the other stack is installed too, its Python takes part: weights and exports are exchanged.
 test: $(READY)
 	TF_CPP_MIN_LOG_LEVEL=2 TFWSSS_OTHER_PYTHON=$(if $(wildcard $(ADDONS_READY)),$(abspath $(ADDONS_BIN)/python)) \
-		$(BIN)/python -m pytest $(TESTS)
+		$(BIN)/python $(PYTEST) $(TESTS)
 
 test-addons: $(ADDONS_READY)
-	TF_CPP_MIN_LOG_LEVEL=2 $(ADDONS_BIN)/python -m pytest $(TESTS)
+	TF_CPP_MIN_LOG_LEVEL=2 $(ADDONS_BIN)/python $(PYTEST) $(TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -68,7 +68,7 @@ setup(
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
-        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
+        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
         "lint": ["ruff>=0.8", "vermin>=1.6"],
     },
     entry_points={"console_scripts": ["tfwsss = pipelines.cli:main"]},

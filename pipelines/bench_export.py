@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.bench_table import summary, table
-from pipelines.pool import worker_count
 from pipelines.progress import console
 from pipelines.startup import load_tensorflow
 from tfwsss import __version__
 from tfwsss.atomic import write_json
 from tfwsss.config import Config
+from tfwsss.cores import usable_cores
 from tfwsss.errors import StageError
 
 PRECISIONS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
@@ -167,7 +167,7 @@ def measure(work: Path, cases: list[Case], *, device: str = "cpu", threads: int 
     load_tensorflow()  # quietly, before the package that imports it
     from tfwsss.export.flops import count_flops
 
-    threads = threads or worker_count(0)
+    threads = threads or usable_cores()
     artefacts = find_artefacts(work)
     fp32 = onnx.load(work / "export" / PRECISIONS["fp32"])
     load = os.getloadavg()

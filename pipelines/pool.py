@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from tfwsss.cores import usable_cores
+
 QUEUE_PER_WORKER = 4
 
 
 def worker_count(configured: int) -> int:
     """`runtime.workers`, where 0 means one per core this process may use."""
-    if configured:
-        return configured
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no affinity
+    return configured or usable_cores()
 
 
 def _exit_with_parent() -> None:

@@ -183,14 +183,23 @@ def test_loss_without_labelled_pairs_is_zero():
 
 def test_the_gradient_adds_in_a_fixed_order():
     """TensorFlow's optimiser makes one AddN of a chain of additions, and AddN's order depends on timing."""
-    v1 = tf.compat.v1
-    with tf.Graph().as_default(), v1.Session() as session:
-        features = v1.placeholder(tf.float32, [2, 9, 12, 14])
-        label = v1.placeholder(tf.uint8, [2, 9, 12])
-        loss = affinity_loss(pair_affinity(features), affinity_labels(label)).total
-        gradient, metadata = tf.gradients(loss, features)[0], v1.RunMetadata()
-        fed = {features: np.random.default_rng(0).normal(size=features.shape), label: random_labels(1, label.shape)}
-        session.run(gradient, fed, options=v1.RunOptions(output_partition_graphs=True), run_metadata=metadata)
-    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+    from tensorflow.python.eager import context  # nothing public shows the optimised graph of a tf.function
+
+    labels = affinity_labels(random_labels(1, (2, 9, 12)))
+
+    @tf.function
+    def gradient(features):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            loss = affinity_loss(pair_affinity(features), labels).total
+        return tape.gradient(loss, features)
+
+    context.enable_run_metadata()
+    try:
+        gradient(tf.constant(np.random.default_rng(0).normal(size=(2, 9, 12, 14)), tf.float32))
+        graphs = context.export_run_metadata().partition_graphs
+    finally:
+        context.disable_run_metadata()
+    nodes = [node for graph in graphs for node in graph.node]
     assert sum(node.op == "Sub" for node in nodes) > 2 * len(pair_offsets())
     assert max((node.attr["N"].i for node in nodes if node.op == "AddN"), default=0) <= 2

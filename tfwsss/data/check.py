@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from tfwsss.cores import usable_cores
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError
@@ -84,19 +84,13 @@ def inspect_images(
         One inspection a sample, in the order of the samples. A photo that kills its worker process is a bad photo.
     """
     tasks = [(sample.image, dataset.max_megapixels) for sample in dataset.samples]
-    workers = workers or _cores()
+    workers = workers or usable_cores()
     results: list[Inspection | None] = [None] * len(tasks)
     for index, result in isolated_map(inspect_image, tasks, workers):
         results[index] = result or Inspection(0, 0, "", "cannot be decoded: the decoder crashed")
         if on_progress is not None:
             on_progress(1)
     return results
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux; fewer than cpu_count in a container or under taskset
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_images(

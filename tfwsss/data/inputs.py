@@ -18,6 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfwsss import artifacts, config, stack
+from tfwsss.cores import usable_cores
 from tfwsss.data import augment, label_grid
 from tfwsss.data.changes import Changes, hole_side
 from tfwsss.data.dataset import Dataset
@@ -261,5 +262,9 @@ def _batches(
         return {**batch, "image": stack.cutout(batch["image"], centers, side)} if side else batch
 
     samples = tf.data.Dataset.from_tensor_slices((positions.ravel(), order[positions.ravel()]))
-    samples = samples.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return samples.batch(positions.shape[1], drop_remainder=True).map(cut_out).prefetch(PREFETCHED_BATCHES)
+    samples = samples.map(load, num_parallel_calls=usable_cores(), deterministic=True)
+    batches = samples.batch(positions.shape[1], drop_remainder=True).map(cut_out).prefetch(PREFETCHED_BATCHES)
+    # With autotuning, an iterator's end waits for the tuner's thread to wake up: seconds at the end of many an epoch.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)

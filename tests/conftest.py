@@ -1,0 +1,14 @@
+"""The suite runs in two processes (`make test`): a folder's tests stay in one, so that its costly fixtures are made once."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        place = item.path.relative_to(ROOT)
+        group = place.parts[0]  # a folder, or a file beside this one
+        item.add_marker(pytest.mark.xdist_group(group))
