@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def make_deterministic(seed: int) -> None:
     """Seed Python, numpy and TensorFlow, and ask TensorFlow for repeatable kernels. Call before models are built."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+@contextmanager
+def _as_written():
+    """Within this context TensorFlow runs graphs as they were traced.
+
+    Its graph optimiser turns the sum of several gradients into one that adds them as they arrive, so that two trainings
+    part in the last digits, and then in more. It does not make training steps faster (docs/performance.md).
+    """
+    option = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(option, False)
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})
 
 
 class _LossScale:
@@ -195,7 +212,8 @@ def fit(
         steps = 0
         seen: list[tuple] = []  # what the metrics compare; they are told once, as many small updates cost more than a step
         for batch in _distributed_batches(task, settings, strategy, cluster, epoch):
-            losses, compared = step(batch)
+            with _as_written():
+                losses, compared = step(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             seen.append(compared)
