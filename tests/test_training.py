@@ -259,3 +259,24 @@ def test_restart_on_two_devices_is_exact(on_two_devices):
 @pytest.mark.slow
 def test_xla_on_two_devices_is_refused(on_two_devices):
     assert "runs on one device, found 2" in on_two_devices["xla"]["error"]
+
+
+def test_gradients_of_branches_are_added_in_a_fixed_order(tmp_path):
+    """TensorFlow's graph optimiser adds many gradients of one tensor in the order in which they arrive."""
+    from tensorflow.python.eager import context  # nothing public shows the optimised graph of a tf.function
+
+    make_deterministic(7)
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.Concatenate()([keras.layers.Conv2D(2, 3, padding="same", name=f"branch{n}")(x) for n in range(5)])
+    x = keras.layers.Conv2D(2, 1, name="head")(x)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="logits")(x))
+    context.enable_run_metadata()
+    try:
+        fit(task_of(model), change(epochs=1), momentum=0.9, folder=tmp_path)
+        graphs = context.export_run_metadata().partition_graphs
+    finally:
+        context.disable_run_metadata()
+    operations = {node.op for graph in graphs for node in graph.node}
+    assert "Conv2DBackpropFilter" in " ".join(operations)
+    assert not {name for name in operations if "TemporaryVariable" in name or "Accumulate" in name}
