@@ -1,8 +1,11 @@
 """The suite runs in two processes (`make test`): a folder's tests stay in one, so that its costly fixtures are made once."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line does, before TensorFlow is imported
 
 ROOT = Path(__file__).parent
 
