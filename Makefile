@@ -17,7 +17,7 @@ SEED ?= 0
 DEMO ?= runs/demo
 TESTS ?=
 PROCESSES ?= 2
-PYTEST = -m pytest --numprocesses $(PROCESSES) --dist loadgroup
+PYTEST = -m pytest --numprocesses $(PROCESSES)
 
 .PHONY: install install-addons demo test test-addons lint bench clean
 

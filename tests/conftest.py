@@ -1,18 +1,20 @@
 """The suite runs in two processes (`make test`): a folder's tests stay in one, so that its costly fixtures are made once."""
 
 import os
-from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line does, before TensorFlow is imported
 
-ROOT = Path(__file__).parent
+
+class _FolderScheduling(LoadScopeScheduling):
+    """Work is handed out by folder below tests/; a file beside this one is one of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("::")[0].split("/")[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    for item in items:
-        place = item.path.relative_to(ROOT)
-        group = place.parts[0]  # a folder, or a file beside this one
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config, log):
+    return _FolderScheduling(config, log)
