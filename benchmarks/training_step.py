@@ -1,6 +1,6 @@
 """Time of one training step of a configuration's networks, as shipped and with single decisions taken back.
 
-    python benchmarks/training_step.py demo-scenes
+    python benchmarks/training_step.py demo-scenes        # about 5 minutes
 
 Each variant has a process of its own and its turn in every round; factors are medians of the rounds' ratios, so other
 load meets all alike. Photos are random numbers: reading them is not measured.

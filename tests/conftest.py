@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the command line does, before TensorFlow is imported
@@ -15,6 +14,5 @@ class _FolderScheduling(LoadScopeScheduling):
         return nodeid.split("::")[0].split("/")[1]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_xdist_make_scheduler(config, log):
     return _FolderScheduling(config, log)

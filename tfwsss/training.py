@@ -70,7 +70,7 @@ def _as_written():
     """Within this context TensorFlow runs graphs as they were traced.
 
     Its graph optimiser turns the sum of several gradients into one that adds them as they arrive, so that two trainings
-    part in the last digits, and then in more. It does not make training steps faster (docs/performance.md).
+    part in the last digits, and then in more. Doing without costs 4 to 9 % of a step's time (docs/performance.md).
     """
     option = "disable_meta_optimizer"
     before = tf.config.optimizer.get_experimental_options().get(option, False)

@@ -11,7 +11,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer over the last axis of [B, h, w, c], with TensorFlow's fused kernel under ``training=True``.
 
     As in Keras 2 and in PyTorch, the running variance follows the unbiased variance of the batch. Frozen, or outside
-    training, it is Keras' layer unchanged.
+    training, it is Keras' layer unchanged. Masks, other axes, renormalisation and statistics over several replicas, which
+    no network here uses, are not supported.
     """
 
     def call(self, inputs, training=None, mask=None):
