@@ -27,6 +27,10 @@ def trained(run_workers, tmp_path_factory):
     return found, folder
 
 
+# Sums over two parts of a batch are rounded differently; gradients that are not summed change weights by more than 1e-4.
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_two_workers_have_the_loss_curve_of_one(trained, network):
@@ -39,9 +43,9 @@ def test_two_workers_have_the_loss_curve_of_one(trained, network):
         for entry, other in zip(expected["history"], found["history"]):
             assert set(entry) == set(other) and ("f1" in entry) == (network == "classifier")
             for name, value in entry.items():
-                np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+                np.testing.assert_allclose(other[name], value, err_msg=name, **CLOSE)
         for name, value in expected["weights"].items():
-            np.testing.assert_allclose(found["weights"][name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(found["weights"][name], value, err_msg=name, **CLOSE)
     assert two[0]["found"] == two[1]["found"]
 
 
