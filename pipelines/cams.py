@@ -18,7 +18,7 @@ def cam_maker(context: Context):
     config, settings = context.config, context.config.cams
     backbone = config.classifier.model.backbone
     model = class_maps(load_model(weights_path(context.work, "classifier")))
-    maps = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+    maps = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)], autograph=False)
 
     def make(image, tags):
         return multiscale_cam(

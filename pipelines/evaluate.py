@@ -144,8 +144,8 @@ def _predict(context: Context, dataset) -> dict[str, str]:
     model = load_model(weights_path(context.work, "segmenter"))
     normalize = normalization(config.segmenter.model.backbone)
     signature = [tf.TensorSpec([1, None, None, 3], tf.uint8)]
-    single = tf.function(Inference(model, normalize).scores, input_signature=signature)
-    multi = tf.function(Inference(model, normalize, scales=settings.scales, flip=settings.flip).scores, input_signature=signature)
+    single = tf.function(Inference(model, normalize).scores, input_signature=signature, autograph=False)
+    multi = tf.function(Inference(model, normalize, scales=settings.scales, flip=settings.flip).scores, input_signature=signature, autograph=False)
 
     def arguments():
         for sample in todo:

@@ -40,7 +40,7 @@ def walker(context: Context):
     model = load_model(weights_path(context.work, "affinitynet"))
     radius, border = config.affinitynet.radius, BORDER[config.switches.border_pairs]
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)], autograph=False)
     def affinity_of(image):
         return pair_affinity(model(image, training=False), radius, border)
 

@@ -28,7 +28,7 @@ def classifier_logits(context: Context):
     from tfwsss.weights import load_model
 
     model = load_model(weights_path(context.work, "classifier"))
-    logits = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)])
+    logits = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)], autograph=False)
     normalize = normalization(context.config.classifier.model.backbone)
     return lambda image: logits(normalize(image)[None])[0].numpy()
 

@@ -10,6 +10,7 @@
 An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that would leave the folder are refused.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ from tfwsss.errors import DataError
 IGNORE = 255
 
 
+@cache
 def voc_palette() -> np.ndarray:
-    """The PASCAL VOC colour map, [256, 3] uint8: index bits spread over the high bits of R, G and B."""
+    """The PASCAL VOC colour map, read-only [256, 3] uint8: index bits spread over the high bits of R, G and B."""
     palette = np.zeros((256, 3), np.uint8)
     for index in range(256):
         rest = index
@@ -30,6 +32,7 @@ def voc_palette() -> np.ndarray:
             for channel in range(3):
                 palette[index, channel] |= ((rest >> channel) & 1) << shift
             rest >>= 3
+    palette.flags.writeable = False
     return palette
 
 

@@ -67,7 +67,7 @@ def sum_over_workers(strategy: tf.distribute.Strategy, cluster: Cluster, values)
 
 @cache
 def _total(strategy: tf.distribute.Strategy):
-    @tf.function
+    @tf.function(autograph=False)
     def total(values):
         share = strategy.run(tf.identity, args=(values,))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, share, axis=None)

@@ -262,7 +262,7 @@ def _make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptim
         return gradients, losses, task.compared(outputs, batch) if task.metrics else ()
 
     if settings.xla:
-        gradients_of = tf.function(gradients_of, jit_compile=True)
+        gradients_of = tf.function(gradients_of, jit_compile=True, autograph=False)
 
     def replica_step(batch):
         gradients, losses, compared = gradients_of(batch)
@@ -271,7 +271,7 @@ def _make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptim
         tf.distribute.get_replica_context().merge_call(loss_scale.update, args=(finite,))
         return losses, tuple(whole(value) for value in compared)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch):
         losses, compared = strategy.run(replica_step, args=(batch,))
         losses = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for name, value in losses.items()}

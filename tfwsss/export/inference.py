@@ -46,7 +46,7 @@ class Inference:
         self._resizes = shape[1:3] != (height, width)
         # One trace, however many signatures and test-time variants use the network.
         photos = tf.TensorSpec([None, None, None, 3], tf.float32)
-        self._network = tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), input_signature=[photos])
+        self._network = tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), input_signature=[photos], autograph=False)
 
     @property
     def is_plain(self) -> bool:

@@ -28,7 +28,7 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
 
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def segment(images):
         compute = {"mask": inference.mask, "scores": inference.scores}
         return {name: compute[name](images) for name in outputs}

@@ -33,7 +33,7 @@ class Reference:
     """The Keras model's answer, in NumPy wherever an export has a graph of its own."""
 
     def __init__(self, model, normalization: Normalization, scales, flip: bool):
-        self._run = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+        self._run = tf.function(lambda images: model(images, training=False), input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)], autograph=False)
         self._normalization = normalization
         self._scales, self._flip = scales, flip
 

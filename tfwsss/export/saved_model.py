@@ -21,15 +21,15 @@ IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
 
 
 def _signatures(inference: Inference, max_megapixels: float) -> dict:
-    @tf.function(input_signature=[IMAGES])
+    @tf.function(input_signature=[IMAGES], autograph=False)
     def serving_default(images):
         return {"mask": inference.mask(images)}
 
-    @tf.function(input_signature=[IMAGES])
+    @tf.function(input_signature=[IMAGES], autograph=False)
     def scores(images):
         return {"scores": inference.scores(images)}
 
-    @tf.function(input_signature=[IMAGE_BYTES])
+    @tf.function(input_signature=[IMAGE_BYTES], autograph=False)
     def serve_bytes(image_bytes):
         def segment(data):
             mask = inference.mask(decode_image(data, max_megapixels)[tf.newaxis])
@@ -38,7 +38,8 @@ def _signatures(inference: Inference, max_megapixels: float) -> dict:
         # One at a time: photos are of any size, and the memory of a request must not grow with its length.
         return {"mask_png_bytes": tf.map_fn(segment, image_bytes, fn_output_signature=tf.string, parallel_iterations=1)}
 
-    return {"serving_default": serving_default, "scores": scores, "serve_bytes": serve_bytes}
+    functions = {"serving_default": serving_default, "scores": scores, "serve_bytes": serve_bytes}
+    return {name: function.get_concrete_function() for name, function in functions.items()}  # traced once; saving would trace anew
 
 
 def export_saved_model(
@@ -94,7 +95,7 @@ def export_saved_model(
     requests = warmup_requests(warmup_photos, signatures, lambda data: decode_image(data, max_megapixels)) if warmup_photos else []
     # Tracking the variables alone, not the Keras model, keeps Keras' own functions and configuration out of the file.
     module = tf.Module()
-    module.weights = list({id(v): v for f in signatures.values() for v in f.get_concrete_function().graph.variables}.values())
+    module.weights = list({id(v): v for f in signatures.values() for v in f.graph.variables}.values())
     target = Path(path) / str(version)
     with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
         asset = Path(folder) / "metadata.json"
