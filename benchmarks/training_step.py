@@ -60,8 +60,8 @@ def make_step(config, network: str, variant: str):
     data = {"image": images, "target": tf.constant(target, tf.int32)}
     task = training.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
     optimizer = GroupedOptimizer(trainable_variables(model), task.head_layers, settings.optimizer, 10_000, MOMENTUM[config.switches.momentum])
-    step = training._make_step(task, settings, tf.distribute.get_strategy(), optimizer, training._LossScale(settings.precision))
-    traced_as = contextlib.nullcontext if variant == "with the graph optimiser" else training._as_written
+    step = training.make_step(task, settings, tf.distribute.get_strategy(), optimizer, training.LossScale(settings.precision))
+    traced_as = contextlib.nullcontext if variant == "with the graph optimiser" else training.as_written
 
     def run():
         with traced_as():

@@ -66,7 +66,7 @@ def make_deterministic(seed: int) -> None:
 
 
 @contextmanager
-def _as_written():
+def as_written():
     """Within this context TensorFlow runs graphs as they were traced.
 
     Its graph optimiser turns the sum of several gradients into one that adds them as they arrive, so that two trainings
@@ -81,7 +81,7 @@ def _as_written():
         tf.config.optimizer.set_experimental_options({option: before})
 
 
-class _LossScale:
+class LossScale:
     """Dynamic loss scale for float16: a step whose gradients overflow is left out and halves the scale, many good ones double it.
 
     With other precisions the scale is 1 and nothing is checked.
@@ -116,7 +116,7 @@ class _LossScale:
 class _Checkpoint:
     """All state of a training as one safetensors file, replaced atomically after each epoch."""
 
-    def __init__(self, path: Path, model, optimizer: GroupedOptimizer, loss_scale: _LossScale):
+    def __init__(self, path: Path, model, optimizer: GroupedOptimizer, loss_scale: LossScale):
         self.path = path
         self.variables = {f"optimizer/{name}": variable for name, variable in optimizer.state().items()}
         self.variables.update(loss_scale.state())
@@ -202,8 +202,8 @@ def fit(
     with strategy.scope():
         total_steps = task.steps_per_epoch * settings.epochs
         optimizer = GroupedOptimizer(variables, task.head_layers, settings.optimizer, total_steps, momentum)
-        loss_scale = _LossScale(settings.precision)
-    step = _make_step(task, settings, strategy, optimizer, loss_scale)
+        loss_scale = LossScale(settings.precision)
+    step = make_step(task, settings, strategy, optimizer, loss_scale)
     checkpoint = _Checkpoint(Path(folder) / CHECKPOINT, task.model, optimizer, loss_scale)
     history = checkpoint.restore()
     _start_alike(strategy, cluster, variables, history, checkpoint.path)
@@ -212,7 +212,7 @@ def fit(
         steps = 0
         seen: list[tuple] = []  # what the metrics compare; they are told once, as many small updates cost more than a step
         for batch in _distributed_batches(task, settings, strategy, cluster, epoch):
-            with _as_written():
+            with as_written():
                 losses, compared = step(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
@@ -234,7 +234,7 @@ def fit(
     return history
 
 
-def _make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptimizer, loss_scale: _LossScale) -> Callable:
+def make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptimizer, loss_scale: LossScale) -> Callable:
     """A tf.function: the strategy's batch -> (losses of the whole batch, what the metrics compare, of the whole batch)."""
     replicas = strategy.num_replicas_in_sync
     several = replicas > 1
@@ -271,7 +271,7 @@ def _make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptim
         tf.distribute.get_replica_context().merge_call(loss_scale.update, args=(finite,))
         return losses, tuple(whole(value) for value in compared)
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False)  # nothing branches on a tensor; converting the loss and the optimiser takes seconds
     def step(batch):
         losses, compared = strategy.run(replica_step, args=(batch,))
         losses = {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None) for name, value in losses.items()}
