@@ -7,6 +7,7 @@ logged explicitly; nothing depends on autologging.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from pathlib import Path
 
@@ -67,6 +68,18 @@ class Run:
         self._client.set_terminated(self.id, status)
 
 
+@contextlib.contextmanager
+def _alone_in_new_store():
+    """MLflow makes the tables of a new SQLite file step by step: a second process that starts meanwhile would fail."""
+    scheme, found, path = tracking_uri().partition("sqlite:///")
+    if scheme or not found or not Path(path).parent.is_dir():
+        yield  # a server, a folder, another database, or a place that MLflow will complain about
+        return
+    with Path(f"{path}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class Tracker:
     """Opens runs in one experiment.
 
@@ -75,7 +88,9 @@ class Tracker:
     """
 
     def __init__(self, experiment: str):
-        self._client = MlflowClient()
+        with _alone_in_new_store():
+            self._client = MlflowClient()
+            self._client.search_experiments(max_results=1)
         # `mlflow run` has opened a run already and names it here; the pipeline's run is then that one.
         self._outer_run = os.environ.get("MLFLOW_RUN_ID")
         if self._outer_run is None:
@@ -93,7 +108,13 @@ class Tracker:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        return self._client.create_experiment(name)
+        try:
+            return self._client.create_experiment(name)
+        except MlflowException:
+            found = self._client.get_experiment_by_name(name)  # by a run that started at the same moment?
+            if found is None:
+                raise
+            return found.experiment_id
 
     @contextlib.contextmanager
     def pipeline_run(self, name: str):
