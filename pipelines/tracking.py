@@ -88,12 +88,12 @@ class Tracker:
     """
 
     def __init__(self, experiment: str):
-        self._client = MlflowClient()
+        with _alone_in_new_store():
+            self._client = MlflowClient()
         # `mlflow run` has opened a run already and names it here; the pipeline's run is then that one.
         self._outer_run = os.environ.get("MLFLOW_RUN_ID")
         if self._outer_run is None:
-            with _alone_in_new_store():  # the client's first request makes the store
-                self._experiment = self._experiment_id(experiment)
+            self._experiment = self._experiment_id(experiment)
             return
         try:
             self._experiment = self._client.get_run(self._outer_run).info.experiment_id
