@@ -1,6 +1,6 @@
 """MLflow: one run for the pipeline, one child run for each stage.
 
-The store is what MLFLOW_TRACKING_URI says; without it, MLflow's own default, the SQLite file ./mlflow.db. Everything is
+The store is what MLFLOW_TRACKING_URI says; without it, the SQLite file ./mlflow.db with every MLflow release. Everything is
 logged explicitly; nothing depends on autologging.
 """
 
@@ -23,6 +23,7 @@ FINGERPRINT_TAG = "tfwsss.fingerprint"
 STAGE_TAG = "tfwsss.stage"
 PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
+DEFAULT_STORE = "mlflow.db"
 MAX_VALUE = 500  # characters of a parameter value every MLflow store takes
 
 
@@ -88,6 +89,8 @@ class Tracker:
     """
 
     def __init__(self, experiment: str):
+        if not mlflow.is_tracking_uri_set():  # MLflow's own default is the folder ./mlruns in older releases, and where that exists
+            mlflow.set_tracking_uri(f"sqlite:///{Path(DEFAULT_STORE).absolute()}")
         with _alone_in_new_store():
             self._client = MlflowClient()
         # `mlflow run` has opened a run already and names it here; the pipeline's run is then that one.

@@ -1,4 +1,4 @@
-"""Runs that start at the same moment share a tracking store."""
+"""Where runs are kept, and that runs which start at the same moment can share it."""
 
 import os
 import subprocess
@@ -8,6 +8,18 @@ from pathlib import Path
 import pytest
 
 OPEN = "from pipelines.tracking import Tracker\nwith Tracker('animals').pipeline_run('a run'): pass"
+
+
+def test_runs_are_kept_in_sqlite_where_nothing_else_is_said(tmp_path):
+    (tmp_path / "mlruns").mkdir()  # with which newer MLflow releases would keep runs there; older ones always do
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", OPEN], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock", "mlruns"]
+
+    from mlflow.tracking import MlflowClient
+
+    assert MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_experiment_by_name("animals") is not None
 
 
 @pytest.mark.slow
