@@ -16,12 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from pipelines.pool import map_in_processes, worker_count
 from tfwsss.artifacts import load_walk
 from tfwsss.config import Crf, LabelCrf
 from tfwsss.config_files import load_config
 from tfwsss.crf import dense_crf
 from tfwsss.metrics import ConfusionMatrix
+from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import from_grid, pseudo_label
 from tfwsss.strict_zip import strict_zip
 

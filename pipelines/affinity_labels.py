@@ -1,6 +1,5 @@
 """Stage `affinity_labels`: confident foreground and background by two dense-CRF passes over each photo's CAMs."""
 
-from pipelines.pool import map_in_processes, worker_count
 from pipelines.progress import console, progress_bar
 from pipelines.runner import Context
 from pipelines.stage import Stage
@@ -10,6 +9,7 @@ from tfwsss.background import CamHistogram, choose_alphas, combine_crf, threshol
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas
 from tfwsss.crf import crf_scores
 from tfwsss.data.image import read_image
+from tfwsss.processes import map_in_processes, worker_count
 
 ALPHAS = "alphas.json"
 

@@ -217,10 +217,10 @@ def data_check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Examine photos, tags and masks; exit code 1 when something is wrong with them."""
-    from pipelines.pool import worker_count
     from pipelines.progress import progress_bar
     from tfwsss.data import load_split
     from tfwsss.data.doctor import diagnose
+    from tfwsss.processes import worker_count
 
     loaded = _load(config, set_, work_dir)
     train = load_split(loaded.data, "train", loaded.work_dir)

@@ -11,7 +11,6 @@ import csv
 import io
 from pathlib import Path
 
-from pipelines.pool import worker_count
 from pipelines.progress import console, progress_bar
 from pipelines.runner import DIGESTS, Context
 from pipelines.stage import Stage, digest
@@ -20,6 +19,7 @@ from tfwsss.config import CocoData, Config
 from tfwsss.data import Dataset, load_split
 from tfwsss.data.check import check_images
 from tfwsss.errors import DataError, StageError
+from tfwsss.processes import worker_count
 
 SPLITS = ("train", "val")
 QUARANTINE = "quarantine.csv"

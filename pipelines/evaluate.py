@@ -9,7 +9,6 @@ import re
 import numpy as np
 
 from pipelines.affinity_labels import used_alphas
-from pipelines.pool import map_in_processes, worker_count
 from pipelines.progress import console, progress_bar
 from pipelines.runner import Context
 from pipelines.stage import Stage
@@ -22,6 +21,7 @@ from tfwsss.crf import crf_scores, dense_crf
 from tfwsss.data.image import read_image
 from tfwsss.errors import DataError
 from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
+from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow, ScoreTable
 from tfwsss.strict_zip import strict_zip

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.affinity_labels import used_alphas
-from pipelines.pool import map_in_processes, worker_count
 from pipelines.progress import progress_bar
 from pipelines.runner import Context
 from pipelines.stage import Stage
 from tfwsss.artifacts import artifact_path, load_cam, load_walk, save_label, save_walk
 from tfwsss.config import LabelCrf
 from tfwsss.data.image import read_image
+from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
 
 BORDER = {"faithful": "faithful", "corrected": "full"}

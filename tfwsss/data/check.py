@@ -14,6 +14,7 @@ from tfwsss.cores import usable_cores
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError
+from tfwsss.processes import exit_with_parent
 from tfwsss.strict_zip import strict_zip
 
 MIN_SIDE = 32  # pixels; below, the deepest feature map of every backbone is a single cell
@@ -141,7 +142,7 @@ def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterat
         return
     chunks = [range(start, min(start + CHUNK, len(tasks))) for start in range(0, len(tasks), CHUNK)]
     waiting = set(range(len(chunks)))
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), exit_with_parent) as pool:
         try:
             numbers = {pool.submit(_run_chunk, function, [tasks[i] for i in c]): n for n, c in enumerate(chunks)}
             pending = set(numbers)
@@ -161,7 +162,7 @@ def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterat
 def _one_by_one(function: Callable, tasks: list[tuple], left: list[int]) -> Iterator[tuple[int, object]]:
     # A broken pool does not say whose task broke it; with one task in flight it is clear.
     while left:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, get_context("spawn"), exit_with_parent) as pool:
             while left:
                 index = left.pop(0)
                 try:

@@ -10,13 +10,16 @@ from PIL import Image
 from tfwsss.artifacts import save_label
 from tfwsss.atomic import atomic_path, read_json, write_json
 from tfwsss.config import FolderData, ScenesData
+from tfwsss.cores import usable_cores
 from tfwsss.data.dataset import Dataset, class_positions
 from tfwsss.data.folder import read_folder
 from tfwsss.data.scene_drawing import CLASSES, draw_scene
 from tfwsss.errors import DataError
+from tfwsss.processes import map_in_processes
 
 GENERATOR_VERSION = 2  # part of the settings: scenes of an older generator are drawn anew
 SMALLEST = 32
+WORTH_PROCESSES = 64  # scenes; starting processes takes as long as drawing this many
 
 
 def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Path) -> Dataset:
@@ -66,23 +69,28 @@ def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Pa
 
 
 def _write(folder: Path, settings: dict) -> None:
-    classes = settings["classes"]
     for number, split in enumerate(("train", "val")):
         (folder / split).mkdir(parents=True)
-        rows = [("image", "tags")]
-        for index in range(settings[f"{split}_images"]):
-            # A stream of its own for each scene: more scenes do not change the first ones.
-            rng = np.random.default_rng([settings["seed"], number, index])
-            # Of another stream, so that the scenes with objects stay as they are.
-            empty = np.random.default_rng([settings["seed"], number, index, 1]).random() < settings["empty_fraction"]
-            image, label = draw_scene(rng, *_shape(rng, settings["size"]), classes, empty)
-            name = f"{split}/{index:05d}"
-            Image.fromarray(image).save(folder / f"{name}.png", compress_level=4)
-            save_label(folder / "masks", name, label)
-            rows.append((f"{name}.png", "|".join(classes[value - 1] for value in np.unique(label) if value)))
+        count = settings[f"{split}_images"]
+        tasks = [(folder, split, number, index, settings) for index in range(count)]
+        workers = usable_cores() if count >= WORTH_PROCESSES else 1
+        rows = map(_draw, *zip(*tasks)) if workers == 1 else map_in_processes(_draw, tasks, workers)
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows)
+            csv.writer(file).writerows([("image", "tags"), *rows])
     write_json(folder / "scenes.json", settings)
+
+
+def _draw(folder: Path, split: str, number: int, index: int, settings: dict) -> tuple[str, str]:
+    """Write one scene and its mask; its row of the CSV file."""
+    # A stream of its own for each scene: more scenes do not change the first ones.
+    rng = np.random.default_rng([settings["seed"], number, index])
+    # Of another stream, so that the scenes with objects stay as they are.
+    empty = np.random.default_rng([settings["seed"], number, index, 1]).random() < settings["empty_fraction"]
+    image, label = draw_scene(rng, *_shape(rng, settings["size"]), settings["classes"], empty)
+    name = f"{split}/{index:05d}"
+    Image.fromarray(image).save(folder / f"{name}.png", compress_level=4)
+    save_label(folder / "masks", name, label)
+    return f"{name}.png", "|".join(settings["classes"][value - 1] for value in np.unique(label) if value)
 
 
 def _shape(rng: np.random.Generator, size: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Worker processes for per-image work that holds the GIL (dense CRF), with bounded memory and results in order."""
+"""Worker processes for per-image work that holds the GIL (dense CRF, drawing), with bounded memory and results in order."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ def worker_count(configured: int) -> int:
     return configured or usable_cores()
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """End this worker when its parent is gone: a killed parent closes nothing, and its workers would wait for ever."""
 
     def watch():
@@ -37,7 +37,7 @@ def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: in
     """
     # Not fork: a forked TensorFlow process hangs.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_exit_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent) as pool:
         waiting: deque = deque()
         try:
             for args in arguments:
