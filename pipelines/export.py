@@ -81,7 +81,7 @@ def _register(context: Context, example, miou: float | None, tags: dict[str, str
 
 def run(context: Context) -> dict[str, float]:
     from pipelines.train import weights_path
-    from tfwsss.export import check_parity, export_onnx, export_saved_model
+    from tfwsss.export import ParityCheck, export_onnx, export_saved_model
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
 
@@ -104,38 +104,32 @@ def run(context: Context) -> dict[str, float]:
         },
     }
     examples = context.dataset("val") or train
-    saved_model = export_saved_model(
-        model,
-        unchecked / SAVED_MODEL,
-        version=settings.version,
-        max_megapixels=config.data.max_megapixels,
-        warmup_photos=_warmup_photos(examples, settings.warmup_photos),
-        **shared,
-    )
-    calibration = [train.read(sample) for sample in train.samples[: settings.calibration_images]] if "int8" in settings.precisions else None
-    for precision in settings.precisions:
-        export_onnx(
+    photos = [sample.image for sample in examples.samples[: settings.parity_photos]]
+    test_time = {name: shared[name] for name in ("normalization", "scales", "flip")}
+    with ParityCheck(weights, **test_time, photos=photos) as check:
+        saved_model = export_saved_model(
             model,
-            unchecked / ONNX_NAMES[precision],
-            precision=precision,
-            outputs=settings.outputs,
-            opset=settings.opset,
-            calibration_images=calibration,
-            calibration=settings.calibration,
+            unchecked / SAVED_MODEL,
+            version=settings.version,
+            max_megapixels=config.data.max_megapixels,
+            warmup_photos=_warmup_photos(examples, settings.warmup_photos),
             **shared,
         )
-    # First, because it writes into the files: parity is that of the very bytes which are deployed.
-    accuracy = _check_lower_precisions(context, unchecked)
-    photos = [sample.image for sample in examples.samples[: settings.parity_photos]]
-    parity = check_parity(
-        weights,
-        normalization=shared["normalization"],
-        saved_model=saved_model,
-        onnx=unchecked / ONNX_NAMES["fp32"],
-        scales=settings.scales,
-        flip=settings.flip,
-        photos=photos,
-    )
+        calibration = [train.read(sample) for sample in train.samples[: settings.calibration_images]] if "int8" in settings.precisions else None
+        for precision in settings.precisions:
+            export_onnx(
+                model,
+                unchecked / ONNX_NAMES[precision],
+                precision=precision,
+                outputs=settings.outputs,
+                opset=settings.opset,
+                calibration_images=calibration,
+                calibration=settings.calibration,
+                **shared,
+            )
+        # First, because it writes into the files: parity is that of the very bytes which are deployed.
+        accuracy = _check_lower_precisions(context, unchecked)
+        parity = check.check(saved_model=saved_model, onnx=unchecked / ONNX_NAMES["fp32"])
     parity["accuracy"] = accuracy
     for entry in (*parity["artefacts"].values(), *accuracy["variants"].values(), *([accuracy["reference"]] if accuracy["images"] else [])):
         entry["path"] = str(Path(entry["path"]).relative_to(unchecked))

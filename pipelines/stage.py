@@ -84,9 +84,10 @@ def settings_of(stage: Stage, config: Config) -> dict:
 @cache
 def code_digest(module: str) -> str:
     """Hash of a module's (or package's) syntax tree without docstrings: comments and layout do not matter."""
-    spec = importlib.util.find_spec(module)
-    folders = spec.submodule_search_locations
-    files = sorted(Path(folders[0]).rglob("*.py")) if folders else [Path(spec.origin)]
+    # By path: looking for a submodule would import its package, and with it TensorFlow, before it is known whether anything runs.
+    package, *names = module.split(".")
+    path = Path(importlib.util.find_spec(package).origin).parent.joinpath(*names)
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     return digest([_without_docstrings(file.read_text(encoding="utf-8")) for file in files])
 
 

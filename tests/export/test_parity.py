@@ -12,7 +12,7 @@ from PIL import Image
 from tfwsss.errors import ExportError
 from tfwsss.export import check_parity, export_onnx, export_saved_model
 from tfwsss.export.parity import BATCHES, SIZES
-from tfwsss.export.parity_keras import Comparison, check, smooth_image
+from tfwsss.export.parity_keras import Comparison, answer_cases, compare, smooth_image
 from tfwsss.normalization import TORCH
 
 
@@ -57,22 +57,21 @@ def test_every_artefact_gives_keras_masks(artefacts, photo, tmp_path, backbone):
     assert json.loads((tmp_path / "parity.json").read_text()) == result
 
 
-def request(segmenter, arguments, folder, **changes) -> dict:
-    """The request that check_parity would send, small; for `check` in this process."""
-    artefacts = {key: None if arguments[key] is None else str(arguments[key]) for key in ("saved_model", "onnx")}
+def check(segmenter, arguments, folder, sizes=((33, 47), (63, 121)), **changes) -> dict:
+    """What the fresh process does, small and in this process."""
     test_time = {"scales": list(arguments.get("scales", [1.0])), "flip": arguments.get("flip", False)}
-    normalization = asdict(arguments["normalization"])
-    rest = {"sizes": [[33, 47], [63, 121]], "batches": [2], "photos": [], "tolerance": 2e-4, "folder": str(folder)}
-    return {"weights": str(segmenter.weights), "normalization": normalization, **artefacts, **test_time, **rest, **changes}
+    rest = {"sizes": sizes, "batches": [2], "photos": [], "tolerance": 2e-4, "folder": str(folder)}
+    request = {"weights": str(segmenter.weights), "normalization": asdict(arguments["normalization"]), **test_time, **rest, **changes}
+    return compare(request, answer_cases(request), {key: arguments[key] and str(arguments[key]) for key in ("saved_model", "onnx")})
 
 
 @pytest.mark.slow
 def test_test_time_variants_are_checked_too(artefacts, tmp_path):
     segmenter, arguments = artefacts("vgg16", scales=(0.5, 1.0), flip=True)
-    result = check(request(segmenter, arguments, tmp_path))
+    result = check(segmenter, arguments, tmp_path)
     assert result["artefacts"]["onnx"]["images"] == 4
     with pytest.raises(ExportError, match=r"generated 33x47 batch 2, image 0, pixel \(y=\d+, x=\d+\)"):
-        check(request(segmenter, arguments, tmp_path, flip=False))
+        check(segmenter, arguments, tmp_path, flip=False)
 
 
 def test_a_changed_weight_is_found(artefacts, tmp_path):
@@ -82,14 +81,14 @@ def test_a_changed_weight_is_found(artefacts, tmp_path):
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.05), tensor.name))
     onnx.save(model, tmp_path / "changed.onnx")
     with pytest.raises(ExportError, match=r"changed\.onnx: generated 33x47 batch 2, image 0, pixel .* numeric error bound"):
-        check(request(segmenter, arguments | {"saved_model": None, "onnx": tmp_path / "changed.onnx"}, tmp_path))
+        check(segmenter, arguments | {"saved_model": None, "onnx": tmp_path / "changed.onnx"}, tmp_path)
 
 
 def test_a_file_that_needs_tensorflow_or_is_none_is_an_error(artefacts, tmp_path):
     segmenter, arguments = artefacts("vgg16")
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     with pytest.raises(ExportError, match=r"broken\.onnx: does not run without TensorFlow"):
-        check(request(segmenter, arguments | {"saved_model": None, "onnx": tmp_path / "broken.onnx"}, tmp_path, sizes=[[33, 47]]))
+        check(segmenter, arguments | {"saved_model": None, "onnx": tmp_path / "broken.onnx"}, tmp_path, sizes=((33, 47),))
 
 
 def test_errors_of_the_fresh_process_are_passed_on_and_old_results_removed(tmp_path):

@@ -3,7 +3,7 @@
 from tfwsss.export.accuracy import check_accuracy
 from tfwsss.export.inference import Inference
 from tfwsss.export.onnx import add_metadata, export_onnx
-from tfwsss.export.parity import check_parity
+from tfwsss.export.parity import ParityCheck, check_parity
 from tfwsss.export.saved_model import export_saved_model
 
-__all__ = ["Inference", "add_metadata", "check_accuracy", "check_parity", "export_onnx", "export_saved_model"]
+__all__ = ["Inference", "ParityCheck", "add_metadata", "check_accuracy", "check_parity", "export_onnx", "export_saved_model"]

@@ -1,8 +1,14 @@
-"""The fresh process of the parity check: `python -m tfwsss.export.parity_keras REQUEST.json` (see `tfwsss.export.parity`)."""
+"""The fresh process of the parity check: `python -m tfwsss.export.parity_keras REQUEST.json` (see `tfwsss.export.parity`).
+
+It computes the reference's answers at once, and then waits on standard input for the artefacts to compare with them.
+"""
+
+from __future__ import annotations
 
 import json
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -145,35 +151,45 @@ def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, lo
     comparison.masks(f"{name} (serve_bytes)", logits, np.stack([tf.io.decode_png(answer, channels=1).numpy()[:, :, 0] for answer in answers]))
 
 
-def check(request: dict) -> dict:
-    """Carry out a request of `tfwsss.export.check_parity` in this process.
-
-    Raises:
-        ExportError: see there.
-    """
+def answer_cases(request: dict) -> list[tuple[str, bytes | None]]:
+    """Write what is compared and the reference's answers to FOLDER/case_*.npz. Returns (name, encoded file or None) of each."""
     from tfwsss.weights import load_model
 
-    folder = Path(request["folder"])
     normalization = Normalization(**{key: tuple(value) if isinstance(value, list) else value for key, value in request["normalization"].items()})
     reference = Reference(load_model(request["weights"]), normalization, request["scales"], request["flip"])
-    saved_model = Comparison(request["saved_model"], request["tolerance"]) if request["saved_model"] else None
-    onnx = Comparison(request["onnx"], request["tolerance"]) if request["onnx"] else None
-    loaded = tf.saved_model.load(request["saved_model"]) if saved_model else None
-    names = []
+    cases = []
     for number, (name, images, encoded) in enumerate(_batches(request)):
         logits, scores = reference(images)
+        np.savez(_case(request, number), images=images, logits=logits, scores=scores)
+        cases.append((name, encoded))
+    return cases
+
+
+def _case(request: dict, number: int) -> Path:
+    return Path(request["folder"]) / f"case_{number:04}.npz"
+
+
+def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dict) -> dict:
+    """Compare artefacts with the answers; `artefacts` holds the paths `saved_model` and `onnx`, or None.
+
+    Raises:
+        ExportError: see `tfwsss.export.parity`.
+    """
+    saved_model, onnx = (Comparison(path, request["tolerance"]) if path else None for path in (artefacts["saved_model"], artefacts["onnx"]))
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(run_fresh, artefacts["onnx"], request["folder"]) if onnx else None
         if saved_model:
-            _check_saved_model(loaded, saved_model, name, images, encoded, logits, scores)
+            loaded = tf.saved_model.load(artefacts["saved_model"])
+            for number, (name, encoded) in enumerate(cases):
+                with np.load(_case(request, number), allow_pickle=False) as case:
+                    _check_saved_model(loaded, saved_model, name, case["images"], encoded, case["logits"], case["scores"])
         if onnx:
-            np.savez(folder / f"case_{number:04}.npz", images=images, logits=logits, scores=scores)
-        names.append(name)
-    if onnx:
-        for number, (name, found) in enumerate(strict_zip(names, run_fresh(request["onnx"], folder))):
-            with np.load(folder / f"case_{number:04}.npz", allow_pickle=False) as case:
-                if "mask" in found:
-                    onnx.masks(name, case["logits"], found["mask"])
-                if "scores" in found:
-                    onnx.scores(name, case["logits"], case["scores"], found["scores"])
+            for number, ((name, _), outputs) in enumerate(strict_zip(cases, found.result())):
+                with np.load(_case(request, number), allow_pickle=False) as case:
+                    if "mask" in outputs:
+                        onnx.masks(name, case["logits"], outputs["mask"])
+                    if "scores" in outputs:
+                        onnx.scores(name, case["logits"], case["scores"], outputs["scores"])
     return {
         "artefacts": {kind: comparison.result() for kind, comparison in (("saved_model", saved_model), ("onnx", onnx)) if comparison},
         "tolerance": request["tolerance"],
@@ -188,7 +204,10 @@ def check(request: dict) -> dict:
 def main(request_path: str) -> None:
     request = json.loads(Path(request_path).read_text(encoding="utf-8"))
     try:
-        answer = check(request)
+        cases = answer_cases(request)
+        if not (line := sys.stdin.read()):
+            return  # the export failed: there is nothing to compare
+        answer = compare(request, cases, json.loads(line))
     except TfwsssError as error:
         answer = {"error": str(error)}
     write_json(Path(request["folder"]) / "answer.json", answer)
