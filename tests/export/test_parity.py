@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from tfwsss.errors import ExportError
-from tfwsss.export import check_parity, export_onnx, export_saved_model
+from tfwsss.export import ParityCheck, check_parity, export_onnx, export_saved_model
 from tfwsss.export.parity import BATCHES, SIZES
 from tfwsss.export.parity_keras import Comparison, answer_cases, compare, smooth_image
 from tfwsss.normalization import TORCH
@@ -97,6 +97,15 @@ def test_errors_of_the_fresh_process_are_passed_on_and_old_results_removed(tmp_p
     with pytest.raises(ExportError, match=r"none\.safetensors"):
         check_parity(tmp_path / "none.safetensors", normalization=TORCH, onnx=tmp_path / "none.onnx", output=stale)
     assert not stale.exists()
+
+
+def test_nothing_goes_on_after_an_export_that_failed(tmp_path):
+    check = ParityCheck(tmp_path / "any.safetensors", normalization=TORCH)
+    with pytest.raises(KeyboardInterrupt), check:
+        folder = check._folder
+        assert (folder / "request.json").is_file()
+        raise KeyboardInterrupt
+    assert check._process.returncode is not None and not folder.exists()
 
 
 class TestRule:

@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.pipelines.warm_start import forked
 
 TINY = {
     "name": "tiny",
@@ -51,27 +54,34 @@ def tiny_config(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cli():
+def cli(tmp_path_factory):
     """Run the command line in a folder; see `run_cli`."""
-    return run_cli
+    logs = tmp_path_factory.mktemp("logs")
+
+    def run(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+        return run_cli(folder, *arguments, driver=driver, start=lambda program, words, environment: forked(folder, program, words, environment, logs))
+
+    return run
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_config) -> Path:
-    """Work directory of a whole, uninterrupted run. Tests must leave it as it is."""
+    """Work directory of a whole, uninterrupted run of the command as users start it. Tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("finished")
-    done = run_cli(folder, "run", str(tiny_config), "--work-dir", "work")
+
+    def start(program, words, environment):
+        return subprocess.run([sys.executable, "-m", program, *words], cwd=folder, env=environment, capture_output=True, text=True)
+
+    done = run_cli(folder, "run", str(tiny_config), "--work-dir", "work", start=start)
     assert done.returncode == 0, done.stderr
     return folder / "work"
 
 
-def run_cli(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+def run_cli(folder: Path, *arguments: str, driver: tuple[str, ...] = (), start: Callable) -> subprocess.CompletedProcess:
     """`tfwsss ARGUMENTS` in `folder` with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
-    program = [str(DRIVER), *driver] if driver else ["-m", "pipelines.cli"]
-    root = Path(__file__).parents[2]
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    return subprocess.run([sys.executable, *program, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    return start(str(DRIVER), (*driver, *arguments), environment) if driver else start("pipelines.cli", arguments, environment)
