@@ -273,8 +273,11 @@ def _wheels(pen: _Pen, body: _Body, rng) -> None:
 
 
 def _saddle(pen: _Pen, body: _Body, rng) -> None:
-    """A patch in the part's colours on the back of the body, about a quarter of it."""
-    x, half = rng.uniform(-0.4, -0.25), rng.uniform(0.38, 0.48)
+    """A patch in the part's colours on the body, about a quarter of it.
+
+    A class that is told by its part alone has maps that cover less of the object than a random walk can carry on.
+    """
+    x, half = rng.uniform(-0.25, -0.1), rng.uniform(0.5, 0.58)
     pen.shape(_ellipse(x, 0.05, half, half * body.height), _PART, _PART_EDGE)
     pen.shape(_ellipse(x, 0.05, half * 0.55, half * 0.55 * body.height), _PART_INNER)
 

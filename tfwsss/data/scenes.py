@@ -17,7 +17,7 @@ from tfwsss.data.scene_drawing import CLASSES, draw_scene
 from tfwsss.errors import DataError
 from tfwsss.processes import map_in_processes
 
-GENERATOR_VERSION = 2  # part of the settings: scenes of an older generator are drawn anew
+GENERATOR_VERSION = 3  # part of the settings: scenes of an older generator are drawn anew
 SMALLEST = 32
 WORTH_PROCESSES = 64  # scenes; starting processes takes as long as drawing this many
 
