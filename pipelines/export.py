@@ -129,7 +129,7 @@ def run(context: Context) -> dict[str, float]:
             )
         # First, because it writes into the files: parity is that of the very bytes which are deployed.
         accuracy = _check_lower_precisions(context, unchecked)
-        parity = check.check(saved_model=saved_model, onnx=unchecked / ONNX_NAMES["fp32"])
+        parity = check.compare(saved_model=saved_model, onnx=unchecked / ONNX_NAMES["fp32"])
     parity["accuracy"] = accuracy
     for entry in (*parity["artefacts"].values(), *accuracy["variants"].values(), *([accuracy["reference"]] if accuracy["images"] else [])):
         entry["path"] = str(Path(entry["path"]).relative_to(unchecked))

@@ -74,7 +74,7 @@ class ParityCheck:
         self._process.communicate()
         self._undo.close()
 
-    def check(self, *, saved_model=None, onnx=None) -> dict:
+    def compare(self, *, saved_model=None, onnx=None) -> dict:
         """Wait for the comparison; once in the block.
 
         Args:
@@ -106,16 +106,16 @@ def check_parity(weights, *, normalization: Normalization, saved_model=None, onn
 
     Args:
         weights, normalization, settings: see `ParityCheck`.
-        saved_model, onnx: see `ParityCheck.check`.
+        saved_model, onnx: see `ParityCheck.compare`.
         output: where to write the result as JSON; it is written only when the check passes.
 
     Returns, raises:
-        As `ParityCheck.check`.
+        As `ParityCheck.compare`.
     """
     if output is not None:
         Path(output).unlink(missing_ok=True)  # an earlier result says nothing about these artefacts
     with ParityCheck(weights, normalization=normalization, **settings) as parity:
-        result = parity.check(saved_model=saved_model, onnx=onnx)
+        result = parity.compare(saved_model=saved_model, onnx=onnx)
     if output is not None:
         write_json(output, result)
     return result
