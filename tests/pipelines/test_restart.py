@@ -45,6 +45,11 @@ def results(work: Path) -> dict[str, str]:
     return found
 
 
+def finished_images(work: Path) -> list[Path]:
+    """Not the hidden files that were being written when the process died: the next run removes them."""
+    return [path for path in work.rglob("*") if path.suffix in (".png", ".npz") and not path.name.startswith(".")]
+
+
 def test_killed_in_every_stage(tmp_path, tiny_config, finished, cli):
     command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
     modified: dict[Path, int] = {}
@@ -52,7 +57,7 @@ def test_killed_in_every_stage(tmp_path, tiny_config, finished, cli):
         log = tmp_path / f"{bar}.log"
         done = cli(tmp_path, *command, driver=(bar, str(count), str(log)))
         assert done.returncode == -signal.SIGKILL, done.stderr
-        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.suffix in (".png", ".npz")}
+        before = {path: path.stat().st_mtime_ns for path in finished_images(tmp_path / "work")}
         assert before.items() >= modified.items(), f"files written again before the kill in {bar}"
         modified = before
         assert Counter(log.read_text().splitlines())[bar] == count
