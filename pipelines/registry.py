@@ -9,8 +9,10 @@ else `candidate`.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
+import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -112,15 +114,28 @@ def _save_images(onnx, target: Path, example: np.ndarray, scratch: Path) -> None
     # Under the name it has when installed alone, so that it does not meet an installed `serving`.
     runtime = scratch / "tfwsss_onnx"
     shutil.copytree(Path(serving.onnx.__file__).parent, runtime, ignore=shutil.ignore_patterns("__pycache__", "*.toml", "http_service"))
-    mlflow.pyfunc.save_model(
-        target,
-        python_model=str(Path(serving.mlflow_models.__file__).with_name("encoded_images.py")),
-        artifacts={"onnx": str(Path(onnx).resolve())},
-        code_paths=[str(runtime)],
-        signature=_IMAGES,
-        input_example=pd.DataFrame({"image": [encoded.getvalue()]}),
-        pip_requirements=_requirements("mlflow", "numpy", "pandas", "pillow", "onnxruntime"),
-    )
+    with _importable(scratch, runtime.name):
+        mlflow.pyfunc.save_model(
+            target,
+            python_model=str(Path(serving.mlflow_models.__file__).with_name("encoded_images.py")),
+            artifacts={"onnx": str(Path(onnx).resolve())},
+            code_paths=[str(runtime)],
+            signature=_IMAGES,
+            input_example=pd.DataFrame({"image": [encoded.getvalue()]}),
+            pip_requirements=_requirements("mlflow", "numpy", "pandas", "pillow", "onnxruntime"),
+        )
+
+
+@contextlib.contextmanager
+def _importable(folder: Path, package: str):
+    """MLflow tries the input example while saving; older releases do not look into `code_paths` for it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            del sys.modules[name]
 
 
 def _requirements(*packages: str) -> list[str]:
