@@ -99,7 +99,8 @@ def _variable_groups(arrays: dict) -> dict[str, tuple[str, list[np.ndarray]]]:
     numbered = defaultdict(dict)
     for path, array in arrays.items():
         group, _, number = path.rpartition("/vars/")
-        if number.isdecimal() and not group.endswith("/seed_generator"):
+        # Keras 2 keeps the state of a dropout's generator, integers, among the variables.
+        if number.isdecimal() and not group.endswith("/seed_generator") and array.dtype.kind == "f":
             numbered[group[1:]][int(number)] = array
     # Beside the layers stand whatever else the model holds.
     listed = [path for path in numbered if path.split("/")[0] in _LISTS]
@@ -121,7 +122,7 @@ def _numbered(layers: dict, heads: frozenset[str]) -> Iterator[dict[str, str]]:
     for which, without in itertools.product((0, 1), (frozenset(), heads)):
         table, counts = {}, defaultdict(int)
         for name, layer in layers.items():
-            if name in without or not layer.weights:
+            if name in without or not layer_variables(layer):
                 continue
             kind = _snake_case(_kinds(layer)[which])
             table[f"{kind}_{counts[kind]}" if counts[kind] else kind] = name

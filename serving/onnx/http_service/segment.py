@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import numpy as np
+from python_multipart.exceptions import FormParserError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -84,11 +85,14 @@ def _opacity(request: Request) -> float:
 async def _photo(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=8) as form:
-            files = [value for value in form.values() if not isinstance(value, str)]
-            if not files:
-                raise RequestError("multipart/form-data: found no file, expected one")
-            return await files[0].read()
+        try:
+            async with request.form(max_files=1, max_fields=8) as form:
+                files = [value for value in form.values() if not isinstance(value, str)]
+                if not files:
+                    raise RequestError("multipart/form-data: found no file, expected one")
+                return await files[0].read()
+        except FormParserError:  # older releases of Starlette let it through
+            raise RequestError("multipart/form-data: not readable") from None
     if kind.startswith("text/") or kind == "application/json":
         raise UnsupportedMediaType(f"Content-Type: found {kind}, expected image/*, application/octet-stream or multipart/form-data")
     return await request.body()
