@@ -1,6 +1,7 @@
 """Generated scenes as a data set: written once below the work directory, then read like any folder of photos."""
 
 import csv
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,7 @@ def _write(folder: Path, settings: dict) -> None:
         count = settings[f"{split}_images"]
         tasks = [(folder, split, number, index, settings) for index in range(count)]
         workers = usable_cores() if count >= WORTH_PROCESSES else 1
-        rows = map(_draw, *zip(*tasks)) if workers == 1 else map_in_processes(_draw, tasks, workers)
+        rows = itertools.starmap(_draw, tasks) if workers == 1 else map_in_processes(_draw, tasks, workers)
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("image", "tags"), *rows])
     write_json(folder / "scenes.json", settings)
