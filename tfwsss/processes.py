@@ -1,15 +1,18 @@
-"""Worker processes for per-image work that holds the GIL (dense CRF, drawing), with bounded memory and results in order."""
+"""Worker processes for per-image work: in order with bounded memory (dense CRF, drawing), or surviving the death of a worker (decoding)."""
 
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
 from tfwsss.cores import usable_cores
+from tfwsss.strict_zip import strict_zip
 
 QUEUE_PER_WORKER = 4
+CHUNK = 16  # calls that one task of `isolated_map` makes
 
 
 def worker_count(configured: int) -> int:
@@ -27,6 +30,11 @@ def exit_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a process forked from one that has started TensorFlow's threads can hang.
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), exit_with_parent)
+
+
 def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator:
     """Yield ``function(*args)`` for each args, in order.
 
@@ -35,9 +43,7 @@ def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: in
         arguments: consumed only a few items ahead of the results, so it may produce large arrays.
         workers: number of processes.
     """
-    # Not fork: a forked TensorFlow process hangs.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=exit_with_parent) as pool:
+    with _pool(workers) as pool:
         waiting: deque = deque()
         try:
             for args in arguments:
@@ -49,3 +55,49 @@ def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: in
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _run_chunk(function, chunk):
+    return [function(*task) for task in chunk]
+
+
+def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterator[tuple[int, object]]:
+    """Yield (index, function(*task)) in any order; None for a task whose process died (a crash in native code).
+
+    With one worker, or few tasks, everything runs in this process.
+    """
+    workers = min(workers, -(-len(tasks) // CHUNK))
+    if workers <= 1:
+        for index, task in enumerate(tasks):
+            yield index, function(*task)
+        return
+    chunks = [range(start, min(start + CHUNK, len(tasks))) for start in range(0, len(tasks), CHUNK)]
+    waiting = set(range(len(chunks)))
+    with _pool(workers) as pool:
+        try:
+            numbers = {pool.submit(_run_chunk, function, [tasks[i] for i in c]): n for n, c in enumerate(chunks)}
+            pending = set(numbers)
+            while pending:
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    results = future.result()
+                    waiting.discard(numbers[future])
+                    yield from strict_zip(chunks[numbers[future]], results)
+        except BrokenProcessPool:
+            pass  # one process died and took the pool with it: what is left goes on below
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    yield from _one_by_one(function, tasks, [index for number in sorted(waiting) for index in chunks[number]])
+
+
+def _one_by_one(function: Callable, tasks: list[tuple], left: list[int]) -> Iterator[tuple[int, object]]:
+    # A broken pool does not say whose task broke it; with one task in flight it is clear.
+    while left:
+        with _pool(1) as pool:
+            while left:
+                index = left.pop(0)
+                try:
+                    yield index, pool.submit(function, *tasks[index]).result()
+                except BrokenProcessPool:
+                    yield index, None
+                    break

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,13 +52,23 @@ def tiny_config(tmp_path_factory) -> Path:
     return path
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """With an MLflow store in `folder`."""
+    return os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+
+
 @pytest.fixture(scope="session")
 def cli(tmp_path_factory):
-    """Run the command line in a folder; see `run_cli`."""
+    """Run `tfwsss ARGUMENTS` in a folder with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
     logs = tmp_path_factory.mktemp("logs")
 
     def run(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-        return run_cli(folder, *arguments, driver=driver, start=lambda program, words, environment: forked(folder, program, words, environment, logs))
+        program, words = (str(DRIVER), (*driver, *arguments)) if driver else ("pipelines.cli", arguments)
+        return forked(folder, program, words, _environment(folder), logs)
 
     return run
 
@@ -68,20 +77,7 @@ def cli(tmp_path_factory):
 def finished(tmp_path_factory, tiny_config) -> Path:
     """Work directory of a whole, uninterrupted run of the command as users start it. Tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("finished")
-
-    def start(program, words, environment):
-        return subprocess.run([sys.executable, "-m", program, *words], cwd=folder, env=environment, capture_output=True, text=True)
-
-    done = run_cli(folder, "run", str(tiny_config), "--work-dir", "work", start=start)
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_config), "--work-dir", "work"]
+    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "work"
-
-
-def run_cli(folder: Path, *arguments: str, driver: tuple[str, ...] = (), start: Callable) -> subprocess.CompletedProcess:
-    """`tfwsss ARGUMENTS` in `folder` with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    return start(str(DRIVER), (*driver, *arguments), environment) if driver else start("pipelines.cli", arguments, environment)

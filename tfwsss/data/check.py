@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from tfwsss.cores import usable_cores
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError
-from tfwsss.processes import exit_with_parent
+from tfwsss.processes import isolated_map
 from tfwsss.strict_zip import strict_zip
 
 MIN_SIDE = 32  # pixels; below, the deepest feature map of every backbone is a single cell
-CHUNK = 16  # photos that one task decodes
 BLOCK = 1 << 20  # bytes hashed at once
 
 
@@ -123,50 +119,3 @@ def check_images(
         else:
             digests[sample.id] = found.digest
     return problems, digests
-
-
-def _run_chunk(function, chunk):
-    return [function(*task) for task in chunk]
-
-
-def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterator[tuple[int, object]]:
-    """Yield (index, function(*task)) in any order; None for a task whose process died (a crash in native code).
-
-    With one worker, or few tasks, everything runs in this process. Otherwise the processes are spawned, not forked:
-    forking a process that has started TensorFlow's threads can hang.
-    """
-    workers = min(workers, -(-len(tasks) // CHUNK))
-    if workers <= 1:
-        for index, task in enumerate(tasks):
-            yield index, function(*task)
-        return
-    chunks = [range(start, min(start + CHUNK, len(tasks))) for start in range(0, len(tasks), CHUNK)]
-    waiting = set(range(len(chunks)))
-    with ProcessPoolExecutor(workers, get_context("spawn"), exit_with_parent) as pool:
-        try:
-            numbers = {pool.submit(_run_chunk, function, [tasks[i] for i in c]): n for n, c in enumerate(chunks)}
-            pending = set(numbers)
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    results = future.result()
-                    waiting.discard(numbers[future])
-                    yield from strict_zip(chunks[numbers[future]], results)
-        except BrokenProcessPool:
-            pass  # one process died and took the pool with it: what is left goes on below
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    yield from _one_by_one(function, tasks, [index for number in sorted(waiting) for index in chunks[number]])
-
-
-def _one_by_one(function: Callable, tasks: list[tuple], left: list[int]) -> Iterator[tuple[int, object]]:
-    # A broken pool does not say whose task broke it; with one task in flight it is clear.
-    while left:
-        with ProcessPoolExecutor(1, get_context("spawn"), exit_with_parent) as pool:
-            while left:
-                index = left.pop(0)
-                try:
-                    yield index, pool.submit(function, *tasks[index]).result()
-                except BrokenProcessPool:
-                    yield index, None
-                    break

@@ -16,19 +16,19 @@ from tensorflow.keras.optimizers import legacy  # MultiOptimizer takes no others
 
 from tfwsss.errors import StackError
 from tfwsss.stack.rule import ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, ParameterGroup, Rule
+from tfwsss.stack.updates import OptimizerUpdates
 from tfwsss.strict_zip import strict_zip
 
 
-class MultiOptimizerUpdates:
-    """Steps for some variables; the same interface as `GroupedUpdates`.
+class MultiOptimizerUpdates(OptimizerUpdates):
+    """A Keras 2 optimiser for each group.
 
     Raises:
         StackError: two variables have the same name, by which MultiOptimizer tells them apart.
     """
 
     def __init__(self, variables: dict[str, tf.Variable], groups: list[ParameterGroup], rule: Rule, rate: Callable, step: tf.Variable):
-        self.variables, self.groups = variables, groups
-        self.rule, self.rate, self.step = rule, rate, step
+        super().__init__(variables, groups, rule, rate, step)
         names = [variable.name for variable in variables.values()]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -72,11 +72,7 @@ class MultiOptimizerUpdates:
     def apply(self, strategy, gradients, usable) -> None:
         for counter in self._counters:  # a step that was left out counts, as the schedule does; a checkpoint has one counter
             counter.assign(self.step)
-        if usable is None:
-            self._apply(strategy, gradients)
-        else:
-            usable = strategy.experimental_local_results(usable)[0]  # equal on all replicas
-            tf.cond(usable, lambda: self._apply(strategy, gradients), tf.no_op)
+        super().apply(strategy, gradients, usable)
 
     def _apply(self, strategy, gradients) -> tf.Operation:
         done = strategy.extended.call_for_each_replica(self._apply_in_replica, args=(gradients,))

@@ -11,45 +11,22 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfwsss.stack.rule import ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, ParameterGroup, Rule
+from tfwsss.stack.updates import OptimizerUpdates
 from tfwsss.strict_zip import strict_zip
 
 
-class GroupedUpdates:
-    """Steps for some variables.
-
-    Args:
-        variables: {name: variable}; created under the strategy that trains them, as this object is.
-        groups: of the variables, in their order.
-        rule: what a step does.
-        rate: the learning rate of multiplier 1 at the coming step, a scalar tensor.
-        step: int64 variable with the number of steps done; the caller counts.
-    """
+class GroupedUpdates(OptimizerUpdates):
+    """One step rule, written out; nothing of Keras."""
 
     def __init__(self, variables: dict[str, tf.Variable], groups: list[ParameterGroup], rule: Rule, rate: Callable, step: tf.Variable):
-        self.variables, self.groups = variables, groups
-        self.rule, self.rate, self.step = rule, rate, step
+        super().__init__(variables, groups, rule, rate, step)
         kinds = ("velocity",) if rule.name == "sgd" else ("first_moment", "second_moment")
         self.slots = {
             kind: [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in variables.values()] for kind in kinds
         }
 
     def state(self) -> dict[str, tf.Variable]:
-        """Everything a step depends on besides the variables and the step's number, by name."""
         return {f"{kind}/{name}": slot for kind, slots in self.slots.items() for name, slot in strict_zip(self.variables, slots)}
-
-    def apply(self, strategy, gradients, usable) -> None:
-        """One step, in cross-replica context.
-
-        Args:
-            strategy: the current one.
-            gradients: of the whole batch, one for each variable.
-            usable: bool scalar; False changes nothing. None: True.
-        """
-        if usable is None:
-            self._apply(strategy, gradients)
-        else:
-            usable = strategy.experimental_local_results(usable)[0]  # equal on all replicas
-            tf.cond(usable, lambda: self._apply(strategy, gradients), tf.no_op)
 
     def _apply(self, strategy, gradients) -> tf.Operation:
         rate, step = self.rate(), tf.cast(self.step, tf.float32)

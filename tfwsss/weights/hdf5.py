@@ -29,6 +29,7 @@ import numpy as np
 from tfwsss.errors import WeightsError
 from tfwsss.weights import hdf5_process
 from tfwsss.weights.limits import expanded_limit
+from tfwsss.weights.naming import numbered_keras_vgg16
 from tfwsss.weights.variables import layer_variables, layers_of
 
 _LISTS = ("layers", "_layer_checkpoint_dependencies")
@@ -128,6 +129,8 @@ def _numbered(layers: dict, heads: frozenset[str]) -> Iterator[dict[str, str]]:
             table[f"{kind}_{counts[kind]}" if counts[kind] else kind] = name
             counts[kind] += 1
         yield table
+    # Of published networks this one has other layers than the project's network.
+    yield from (numbered_keras_vgg16(with_dense) for with_dense in (True, False))
 
 
 def _modern(groups: dict, attributes: dict, layers: dict, heads: frozenset[str]) -> dict[str, np.ndarray]:

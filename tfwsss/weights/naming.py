@@ -27,6 +27,10 @@ _IRN_BACKBONE = "resnet50."
 _IRN_CLASSIFIER = "classifier.weight"
 _IRN_DUPLICATES = ("stage", "backbone.", "newly_added.")
 _IRN_SECOND_NETWORK = ("fc_edge", "fc_dp")
+_KERAS_VGG16 = {
+    "conv2d": [f"block{block}_conv{number}" for block, count in enumerate((2, 2, 3, 3, 3), 1) for number in range(1, count + 1)],
+    "dense": ["fc1", "fc2", "predictions"],
+}
 
 
 def keras_kernel(array: np.ndarray) -> np.ndarray:
@@ -88,6 +92,14 @@ def _of_irn(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "fc8.weight" if name == _IRN_CLASSIFIER else name.removeprefix(_IRN_BACKBONE): array
         for name, array in arrays.items()
         if not name.startswith(_IRN_DUPLICATES)
+    }
+
+
+def numbered_keras_vgg16(with_dense: bool) -> dict[str, str]:
+    """{group: layer} of a file of keras.applications' VGG16 whose groups are only numbered, by kind in order."""
+    kinds = ("conv2d", "dense") if with_dense else ("conv2d",)
+    return {
+        f"{kind}_{index}" if index else kind: layer for kind in kinds for index, layer in enumerate(_KERAS_VGG16[kind])
     }
 
 
