@@ -26,6 +26,8 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
     # Imported here because it takes a second and prints; most users of this package export a SavedModel or nothing.
     import tf2onnx
 
+    from tfwsss.export.frugal_converter import without_copies
+
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")]
 
     @tf.function(input_signature=signature, autograph=False)
@@ -33,7 +35,7 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
         compute = {"mask": inference.mask, "scores": inference.scores}
         return {name: compute[name](images) for name in outputs}
 
-    with conversion():
+    with conversion(), without_copies():
         model, _ = tf2onnx.convert.from_function(segment, input_signature=signature, opset=opset)
     spread_normalization(model)
     return model
