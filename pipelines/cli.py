@@ -22,6 +22,9 @@ app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.", metavar="CONFIG")]
 SetOption = Annotated[Optional[list[str]], typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
+CodeOption = Annotated[
+    bool, typer.Option("--any-code", help="Take results that other code, such as an older version, made of the same settings and data.")
+]
 WorkOption = Annotated[Optional[Path], typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
 
 
@@ -56,10 +59,11 @@ def run(
     first: Annotated[Optional[str], typer.Option("--from", metavar="STAGE", help="First stage to run; earlier ones must have finished.")] = None,
     last: Annotated[Optional[str], typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
     force: Annotated[bool, typer.Option(help="Run the selected stages anew even if nothing has changed.")] = False,
+    any_code: CodeOption = False,
 ) -> None:
     """Run the pipeline: finished stages are reused, an interrupted one goes on."""
     loaded = _load(config, set_, work_dir)
-    work = _runner(loaded).run(first, last, force)
+    work = _runner(loaded).run(first, last, force, any_code)
     _finish(loaded, work)
 
 
@@ -70,17 +74,18 @@ def stage(
     set_: SetOption = None,
     work_dir: WorkOption = None,
     force: Annotated[bool, typer.Option(help="Run it anew even if nothing has changed.")] = False,
+    any_code: CodeOption = False,
 ) -> None:
     """Run one stage; those before it must have finished."""
     loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run(name, name, force))
+    _finish(loaded, _runner(loaded).run(name, name, force, any_code))
 
 
 @app.command()
-def evaluate(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
+def evaluate(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
     """Score every intermediate result and the segmenter against the masks, and print the table."""
     loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run("evaluate", "evaluate"))
+    _finish(loaded, _runner(loaded).run("evaluate", "evaluate", any_code=any_code))
 
 
 @app.command()
@@ -88,11 +93,12 @@ def export(
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,
+    any_code: CodeOption = False,
     bundle: Annotated[bool, typer.Option("--bundle", help="Also write export/bundle: settings and compose files for TensorFlow Serving.")] = False,
 ) -> None:
     """Export the segmenter to SavedModel and ONNX and check that they agree with it."""
     loaded = _load(config, set_, work_dir)
-    work = _runner(loaded).run("export", "export")
+    work = _runner(loaded).run("export", "export", any_code=any_code)
     _finish(loaded, work)
     if bundle:
         from pipelines.bundle import write_bundle
@@ -122,10 +128,10 @@ def bench_export(
 
 
 @app.command()
-def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None) -> None:
+def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
     """Write report/index.html."""
     loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run("report", "report"))
+    _finish(loaded, _runner(loaded).run("report", "report", any_code=any_code))
 
 
 @app.command()

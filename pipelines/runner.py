@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.progress import console
-from pipelines.stage import Stage, fingerprint, settings_of
+from pipelines.stage import Stage, fingerprint, recipe, settings_of
 from pipelines.startup import load_tensorflow
 from tfwsss.atomic import read_json, remove_leftovers, write_json
 from tfwsss.cluster import Cluster, find_cluster
@@ -92,6 +92,7 @@ class Runner:
         self.cluster = find_cluster()
         self.work = Path(config.work_dir).resolve()
         self.fingerprints: dict[str, str] = {}
+        self.recipes: dict[str, str] = {}
 
     def index(self, name: str) -> int:
         names = [stage.name for stage in self.stages]
@@ -99,10 +100,11 @@ class Runner:
             raise StageError(f"no stage {name!r}; the stages are {', '.join(names)}")
         return names.index(name)
 
-    def run(self, first: str | None = None, last: str | None = None, force: bool = False) -> Path:
+    def run(self, first: str | None = None, last: str | None = None, force: bool = False, any_code: bool = False) -> Path:
         """Run the stages from `first` to `last` (default: all), those before `first` must have finished.
 
-        With `force` the selected stages run anew even if nothing changed. Returns the work directory.
+        With `force` the selected stages run anew even if nothing changed. With `any_code` results that other code made of the
+        same settings and data count as finished, and an interrupted stage goes on. Returns the work directory.
 
         Raises:
             StageError: unknown stage, a missing predecessor, or the work directory is in use.
@@ -113,7 +115,7 @@ class Runner:
             raise StageError(f"--from {first} comes after --until {last}")
         if self.cluster.workers == 1:
             with _only_one(self.work):
-                self._run_selected(begin, end, force, contextlib.nullcontext)
+                self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
             return self.work
         from pipelines.workers import Orders
 
@@ -122,25 +124,41 @@ class Runner:
             orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, None, cluster=self.cluster)))
             return self.work
         with orders.given(self.stages), _only_one(self.work):
-            self._run_selected(begin, end, force, orders.stage)
+            self._run_selected(begin, end, force, any_code, orders.stage)
         return self.work
 
-    def _run_selected(self, begin: int, end: int, force: bool, together: Callable[[Stage], contextlib.AbstractContextManager]) -> None:
+    def _run_selected(
+        self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]
+    ) -> None:
         with contextlib.ExitStack() as open_runs:
             tracking = None
             for position, stage in enumerate(self.stages[: end + 1]):
-                identity = self._fingerprint(stage)
                 record = _record(stage, self.work)
-                finished = record.get("finished") and record.get("fingerprint") == identity
+                self._identify(stage)
+                other_code = record.get("recipe") == self.recipes[stage.name] and record["fingerprint"] != self.fingerprints[stage.name]
+                anew = force and position >= begin
+                if other_code and any_code and not anew:
+                    self.fingerprints[stage.name] = record["fingerprint"]  # what was made of it is of this one
+                finished = record.get("finished") and record["fingerprint"] == self.fingerprints[stage.name]
                 if position < begin and not finished:
-                    state = "has changed settings or inputs" if record.get("finished") else "has not finished"
-                    raise StageError(f"stage {stage.name} {state}: run it first (tfwsss run CONFIG --until {stage.name})")
-                if finished and not (force and position >= begin):
+                    raise StageError(self._not_there(stage, record, other_code))
+                if finished and not anew:
                     console.print(f"[green]✓[/] {stage.name}: unchanged, reused")
                     continue
+                if other_code and not any_code:
+                    console.print(f"{stage.name}: made by other code, runs anew")
                 if tracking is None:
                     tracking = self._open_tracking(open_runs)
-                self._run_stage(stage, identity, {} if finished else record, *tracking, together)
+                self._run_stage(stage, {} if anew or finished else record, *tracking, together)
+
+    @staticmethod
+    def _not_there(stage: Stage, record: dict, other_code: bool) -> str:
+        again = f"run it first (tfwsss run CONFIG --until {stage.name})"
+        if not record.get("finished"):
+            return f"stage {stage.name} has not finished: {again}"
+        if other_code:
+            return f"stage {stage.name} was made by other code, perhaps another version of tfwsss: {again}, or take it as it is with --any-code"
+        return f"stage {stage.name} has changed settings or inputs: {again}"
 
     def _open_tracking(self, open_runs: contextlib.ExitStack):
         # MLflow takes seconds to import: not before there is something to do.
@@ -149,7 +167,8 @@ class Runner:
         tracker = Tracker(self.config.name)
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
-    def _run_stage(self, stage: Stage, identity: str, record: dict, tracker, parent, together) -> None:
+    def _run_stage(self, stage: Stage, record: dict, tracker, parent, together) -> None:
+        identity = self.fingerprints[stage.name]
         if record.get("fingerprint") != identity:
             stage.clear(self.work)
             record = {}
@@ -161,7 +180,7 @@ class Runner:
         started = time.monotonic()
         console.print(f"[bold]▶ {stage.name}[/]" + (" (goes on)" if record else ""))
         with tracker.stage_run(stage.name, identity, parent, record.get("run_id")) as run:
-            record = {"fingerprint": identity, "finished": False, "run_id": run.id}
+            record = {"fingerprint": identity, "recipe": self.recipes[stage.name], "finished": False, "run_id": run.id}
             write_json(self.work / stage.name / RECORD, record)
             run.params(settings_of(stage, self.config))
             with together(stage):
@@ -172,7 +191,7 @@ class Runner:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
         console.print(f"[green]✓[/] {stage.name} in {seconds:.0f} s  {shown}")
 
-    def _fingerprint(self, stage: Stage) -> str:
+    def _identify(self, stage: Stage) -> None:
         digests = read_json(self.work / self.stages[0].name / DIGESTS) or {}
         if stage is self.stages[0]:
             from pipelines.data import file_signatures
@@ -183,4 +202,4 @@ class Runner:
             if missing:
                 raise StageError(f"stage {stage.name} needs the data stage's result: run it first (tfwsss run CONFIG --until data)")
         self.fingerprints[stage.name] = fingerprint(stage, self.config, self.fingerprints, digests)
-        return self.fingerprints[stage.name]
+        self.recipes[stage.name] = recipe(stage, self.config, self.recipes, digests)

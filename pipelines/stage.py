@@ -100,21 +100,27 @@ def _without_docstrings(source: str) -> str:
     return ast.dump(tree)
 
 
-def fingerprint(stage: Stage, config: Config, needed: dict[str, str], data_digests: dict[str, str]) -> str:
-    """Identity of a stage's result.
+def recipe(stage: Stage, config: Config, needed: dict[str, str], data_digests: dict[str, str]) -> str:
+    """What a stage's result is made of, whatever code makes it: settings, data, and the recipes of the stages it needs.
 
     Args:
         stage: the stage.
         config: the configuration.
-        needed: fingerprints of the stages in `stage.needs`.
+        needed: recipes of the stages in `stage.needs`.
         data_digests: what the data stage found.
     """
-    return digest(
-        {
-            "stage": stage.name,
-            "settings": settings_of(stage, config),
-            "needs": {name: needed[name] for name in stage.needs},
-            "data": {name: data_digests[name] for name in stage.data},
-            "code": {name: code_digest(name) for name in stage.code},
-        }
-    )
+    return digest(_parts(stage, config, needed, data_digests))
+
+
+def fingerprint(stage: Stage, config: Config, needed: dict[str, str], data_digests: dict[str, str]) -> str:
+    """Identity of a stage's result: `recipe`, with fingerprints instead of recipes, and the code."""
+    return digest(_parts(stage, config, needed, data_digests) | {"code": {name: code_digest(name) for name in stage.code}})
+
+
+def _parts(stage: Stage, config: Config, needed: dict[str, str], data_digests: dict[str, str]) -> dict:
+    return {
+        "stage": stage.name,
+        "settings": settings_of(stage, config),
+        "needs": {name: needed[name] for name in stage.needs},
+        "data": {name: data_digests[name] for name in stage.data},
+    }

@@ -1,6 +1,7 @@
 """Fingerprints and the runner, with stages that only count their calls."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -142,6 +143,61 @@ def test_force_runs_the_selected_stages_anew(config, calls):
     calls.clear()
     Runner(make_stages(calls), config).run(first="second", last="second", force=True)
     assert calls == ["second"]
+
+
+@pytest.fixture
+def change_code(tmp_path, monkeypatch):
+    """Let the stage `second` run other code."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def change(number: int, stages: list[Stage]) -> list[Stage]:
+        (tmp_path / "changing_module.py").write_text(f"x = {number}\n")
+        stage_module.code_digest.cache_clear()
+        return [replace(stage, code=("changing_module",)) if stage.name == "second" else stage for stage in stages]
+
+    yield change
+    stage_module.code_digest.cache_clear()
+
+
+def test_other_code_runs_a_stage_anew_unless_any_code_will_do(config, calls, change_code, capsys):
+    Runner(change_code(1, make_stages(calls)), config).run()
+    calls.clear()
+    changed = change_code(2, make_stages(calls))
+    with pytest.raises(StageError, match="stage second was made by other code, .* or take it as it is with --any-code"):
+        Runner(changed, config).run(first="third")
+    Runner(changed, config).run(any_code=True)
+    Runner(changed, config).run(first="third", any_code=True)
+    assert calls == []
+    # Only code may differ.
+    Runner(changed, change(config, "evaluate.flip", False)).run(any_code=True)
+    assert calls == ["third"]
+    calls.clear()
+    with pytest.raises(StageError, match="stage second has changed settings"):
+        Runner(changed, change(config, "cams.flip", False)).run(first="third", any_code=True)
+    capsys.readouterr()
+    Runner(changed, config).run()
+    assert calls == ["second", "third"] and "second: made by other code, runs anew" in capsys.readouterr().err
+
+
+def test_a_stage_that_other_code_began_goes_on_with_any_code(config, calls, change_code):
+    with pytest.raises(StageError, match="second broke"):
+        Runner(change_code(1, make_stages(calls, fail=("second",))), config).run()
+    partial = config.work_dir / "second" / "partial"
+    partial.write_text("x")
+    changed = change_code(2, make_stages(calls))
+    Runner(changed, config).run(last="second", any_code=True)
+    assert partial.exists()
+    Runner(changed, config).run()  # what two versions made together is not this version's
+    assert not partial.exists()
+
+
+def test_force_makes_a_stage_with_the_present_code(config, calls, change_code):
+    Runner(change_code(1, make_stages(calls)), config).run()
+    changed = change_code(2, make_stages(calls))
+    Runner(changed, config).run(first="second", last="second", force=True, any_code=True)
+    calls.clear()
+    Runner(changed, config).run(last="second")
+    assert calls == []
 
 
 def test_unknown_stage_and_wrong_order(config, calls):
