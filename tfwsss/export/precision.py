@@ -116,7 +116,8 @@ def to_int8(model: onnx.ModelProto, images, calibration: str) -> onnx.ModelProto
             folder / "int8.onnx",
             _Photos(images),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted({node.op_type for node in folded.graph.node if node.name in nodes}),
+            # ONNX Runtime 1.19 wants a range for every Softmax, quantised or not.
+            op_types_to_quantize=sorted({"Softmax", *(node.op_type for node in folded.graph.node if node.name in nodes)}),
             nodes_to_quantize=sorted(nodes),
             per_channel=True,
             # Of 7 bits: processors without 8-bit dot products (AVX2) add two products in 16 bits, which 8-bit weights overflow.
