@@ -1,7 +1,7 @@
 """Stage `affinity_labels`: confident foreground and background by two dense-CRF passes over each photo's CAMs."""
 
+from pipelines.context import Context
 from pipelines.progress import console, progress_bar
-from pipelines.runner import Context
 from pipelines.stage import Stage
 from tfwsss.artifacts import artifact_path, load_cam, save_label, save_scores
 from tfwsss.atomic import read_json, write_json

@@ -1,6 +1,6 @@
 """Stage `affinitynet`: features whose distance tells whether two pixels belong together (section 3.2 of the paper)."""
 
-from pipelines.runner import Context
+from pipelines.context import Context
 from pipelines.stage import Stage
 from tfwsss.config import Config
 

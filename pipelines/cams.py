@@ -1,7 +1,7 @@
 """Stage `cams`: class activation maps of every training photo, at several scales and mirrored."""
 
+from pipelines.context import Context
 from pipelines.progress import progress_bar
-from pipelines.runner import Context
 from pipelines.stage import Stage
 
 

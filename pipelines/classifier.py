@@ -1,6 +1,6 @@
 """Stage `classifier`: a multi-label classifier of the tags (Ahn & Kwak, CVPR 2018, section 3.1)."""
 
-from pipelines.runner import Context
+from pipelines.context import Context
 from pipelines.stage import Stage
 
 

@@ -11,19 +11,18 @@ import csv
 import io
 from pathlib import Path
 
+from pipelines.context import DIGESTS, USABLE, Context
 from pipelines.progress import console, progress_bar
-from pipelines.runner import DIGESTS, Context
 from pipelines.stage import Stage, digest
-from tfwsss.atomic import read_json, write_json, write_text
+from tfwsss.atomic import write_json, write_text
 from tfwsss.config import CocoData, Config
 from tfwsss.data import Dataset, load_split
 from tfwsss.data.check import check_images
-from tfwsss.errors import DataError, StageError
+from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
 
 SPLITS = ("train", "val")
 QUARANTINE = "quarantine.csv"
-USABLE = "usable.json"
 
 
 def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | None:
@@ -57,19 +56,6 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
             mask = _signature(_mask_file(config, dataset, split, sample))
             listing.append([split, sample.id, sample.tags, _signature(sample.image), mask])
     return {"files": digest(listing)}
-
-
-def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
-    """A split without its quarantined photos.
-
-    Raises:
-        StageError: the data stage has not run.
-    """
-    usable = read_json(work / "data" / USABLE)
-    if usable is None:
-        raise StageError("the data stage has no result: run it first (tfwsss run CONFIG --until data)")
-    dataset = load_split(config.data, split, work)
-    return dataset and dataset.subset(usable[split])
 
 
 def _write_quarantine(path: Path, problems: list[tuple]) -> None:

@@ -9,8 +9,8 @@ import re
 import numpy as np
 
 from pipelines.affinity_labels import used_alphas
+from pipelines.context import Context
 from pipelines.progress import console, progress_bar
-from pipelines.runner import Context
 from pipelines.stage import Stage
 from pipelines.val_cams import classifier_logits, score_val_cams
 from tfwsss.artifacts import artifact_path, load_cam, load_label, load_walk, save_label

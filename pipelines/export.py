@@ -12,9 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from pipelines.context import DIGESTS, Context
 from pipelines.evaluate import load_table
 from pipelines.progress import console
-from pipelines.runner import DIGESTS, Context
 from pipelines.stage import Stage
 from tfwsss.atomic import read_json, write_json
 

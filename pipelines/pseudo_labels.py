@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.affinity_labels import used_alphas
+from pipelines.context import Context
 from pipelines.progress import progress_bar
-from pipelines.runner import Context
 from pipelines.stage import Stage
 from tfwsss.artifacts import artifact_path, load_cam, load_walk, save_label, save_walk
 from tfwsss.config import LabelCrf

@@ -6,8 +6,8 @@ import numpy as np
 import yaml
 
 from pipelines.affinity_labels import used_alphas
+from pipelines.context import Context
 from pipelines.evaluate import CURVES, SINGLE, load_table
-from pipelines.runner import Context
 from pipelines.stage import Stage
 from tfwsss.artifacts import load_cam, load_label, load_walk
 from tfwsss.atomic import read_json

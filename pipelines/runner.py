@@ -6,57 +6,19 @@ import contextlib
 import fcntl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.context import DIGESTS, Context
+from pipelines.data import file_signatures
 from pipelines.progress import console
 from pipelines.stage import Stage, fingerprint, recipe, settings_of
 from pipelines.startup import load_tensorflow
 from tfwsss.atomic import read_json, remove_leftovers, write_json
-from tfwsss.cluster import Cluster, find_cluster
+from tfwsss.cluster import find_cluster
 from tfwsss.config import Config
-from tfwsss.data import Dataset
 from tfwsss.errors import StageError
 
 RECORD = "stage.json"
-DIGESTS = "digests.json"  # written by the data stage: name -> digest
-
-
-@dataclass
-class Context:
-    """What a stage gets.
-
-    Attributes:
-        config: the configuration.
-        work: the run's work directory.
-        run: the stage's MLflow run (params, metrics, tag, artifact); None on workers that are not the chief.
-        cluster: the processes that work on the stage; only the chief writes.
-    """
-
-    config: Config
-    work: Path
-    run: object
-    _datasets: dict = field(default_factory=dict)
-    cluster: Cluster = field(default_factory=Cluster)
-
-    def folder(self, name: str) -> Path:
-        """A folder below the work directory, created."""
-        folder = self.work / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def dataset(self, split: str) -> Dataset | None:
-        """Usable photos of a split, without masks: all that any training stage may see."""
-        dataset = self.scored_dataset(split)
-        return dataset and dataset.without_masks()
-
-    def scored_dataset(self, split: str) -> Dataset | None:
-        """Usable photos of a split with their masks, for evaluation and report only."""
-        if split not in self._datasets:
-            from pipelines.data import usable_split
-
-            self._datasets[split] = usable_split(self.config, self.work, split)
-        return self._datasets[split]
 
 
 def _record(stage: Stage, work: Path) -> dict:
@@ -194,8 +156,6 @@ class Runner:
     def _identify(self, stage: Stage) -> None:
         digests = read_json(self.work / self.stages[0].name / DIGESTS) or {}
         if stage is self.stages[0]:
-            from pipelines.data import file_signatures
-
             digests = file_signatures(self.config, self.work)
         else:
             missing = [name for name in stage.data if name not in digests]

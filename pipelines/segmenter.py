@@ -1,6 +1,6 @@
 """Stage `segmenter`: any segmentation network, trained on the pseudo labels."""
 
-from pipelines.runner import Context
+from pipelines.context import Context
 from pipelines.stage import Stage
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import keras
 
+from pipelines.context import Context
 from pipelines.progress import console, progress_bar
-from pipelines.runner import Context
 from tfwsss import stack
 from tfwsss.atomic import write_json
 from tfwsss.config import Fidelity, Model, Training

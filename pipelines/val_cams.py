@@ -8,9 +8,9 @@ import numpy as np
 
 from pipelines.affinity_labels import used_alphas
 from pipelines.cams import cam_maker
+from pipelines.context import Context
 from pipelines.progress import progress_bar
 from pipelines.pseudo_labels import walker
-from pipelines.runner import Context
 from tfwsss.artifacts import artifact_path, load_cam, load_walk, save_cam, save_walk
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.pseudolabel import pseudo_label, walk_input

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipelines import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
 from pipelines import cams as cams_stage
-from pipelines.runner import Context
+from pipelines.context import Context
 from tfwsss.artifacts import load_cam, load_scores, save_cam, save_label
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches
 from tfwsss.config_files import parse_config

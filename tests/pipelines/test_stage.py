@@ -48,7 +48,7 @@ def make_stages(calls, fail=()):
 
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch):
-    monkeypatch.setattr("pipelines.data.file_signatures", lambda config, work: {"files": "f"})
+    monkeypatch.setattr("pipelines.runner.file_signatures", lambda config, work: {"files": "f"})
 
 
 def change(config, dotted, value):

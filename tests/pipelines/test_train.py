@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipelines import classifier
-from pipelines.runner import Context
+from pipelines.context import Context
 from tfwsss.atomic import read_json
 from tfwsss.config_files import parse_config
 from tfwsss.data.dataset import Dataset, Sample
