@@ -125,6 +125,7 @@ def run(context: Context) -> dict[str, float]:
                 opset=settings.opset,
                 calibration_images=calibration,
                 calibration=settings.calibration,
+                rounding=settings.rounding,
                 **shared,
             )
         # First, because it writes into the files: parity is that of the very bytes which are deployed.

@@ -105,6 +105,7 @@ def export_onnx(
     flip: bool = False,
     calibration_images=None,
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax",
+    rounding: Literal["feedback", "nearest"] = "feedback",
     metadata: dict | None = None,
 ) -> Path:
     """Write an ONNX file with free, named axes.
@@ -120,8 +121,10 @@ def export_onnx(
         path: the file to write; it appears complete or not at all.
         precision: fp32; fp16: weights and arithmetic in half precision except resizing, softmax and argmax; int8: static
             quantisation (QDQ) with one weight scale per output channel, the last convolution left in fp32.
-        calibration_images: int8 only: training photos, uint8 [H, W, 3] each, that fix the activation ranges.
+        calibration_images: int8 only: training photos, uint8 [H, W, 3] each, that fix the activation ranges and the rounding.
         calibration: int8 only: how ranges follow from the photos' activations.
+        rounding: int8 only: feedback: weights are rounded such that a layer's outputs on the photos move least
+            (`tfwsss.export.weight_rounding`); nearest: each for itself, which takes no time.
         opset: ONNX operator set, 13 or later.
 
     Raises:
@@ -148,8 +151,8 @@ def export_onnx(
     if precision == "fp16":
         exported = to_float16(exported)
     elif precision == "int8":
-        exported = to_int8(exported, calibration_images, calibration)
-        properties["calibration"] = {"method": calibration, "images": len(calibration_images)}
+        exported = to_int8(exported, calibration_images, calibration, rounding)
+        properties["calibration"] = {"method": calibration, "images": len(calibration_images), "rounding": rounding}
     if precision != "fp32":
         _finish(exported, outputs, inference.num_labels)
     exported.producer_name, exported.producer_version = "tfwsss", properties["versions"]["tfwsss"]

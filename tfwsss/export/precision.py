@@ -14,12 +14,14 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from tfwsss.errors import ExportError
 from tfwsss.export.graph_layout import align_depthwise, scores_by_matmul
+from tfwsss.export.weight_rounding import round_weights
 
 # Interpolation coordinates and the comparison of nearly equal scores lose the most from short mantissas.
 _FLOAT32_OPERATIONS = ["Resize", "ArgMax", "Softmax", "ReduceMean", "GlobalAveragePool"]
 _ACTIVATIONS = ("Relu", "Clip")  # part of the convolution before or after them
 # Of feature maps that are quantised anyway. Resize stays in float32: ONNX Runtime's is five times faster there.
 _FOLLOWERS = ("Add", "Concat", "MaxPool", "GlobalAveragePool")
+ROUNDINGS = ("feedback", "nearest")
 _CALIBRATION = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile}
 
 
@@ -86,18 +88,21 @@ def _quantized_nodes(graph: onnx.GraphProto) -> set[str]:
     return chosen
 
 
-def to_int8(model: onnx.ModelProto, images, calibration: str) -> onnx.ModelProto:
+def to_int8(model: onnx.ModelProto, images, calibration: str, rounding: str = "feedback") -> onnx.ModelProto:
     """Static quantisation in QDQ form: activations per tensor, weights per output channel, class scores in float32.
 
     Args:
         images: uint8 [H, W, 3] photos, of any sizes.
         calibration: "minmax", "entropy" or "percentile".
+        rounding: "feedback": see `tfwsss.export.weight_rounding`; "nearest": each weight for itself.
 
     Raises:
-        ExportError: unknown `calibration`, or an image of another type or shape.
+        ExportError: unknown `calibration` or `rounding`, or an image of another type or shape.
     """
     if calibration not in _CALIBRATION:
         raise ExportError(f"calibration: found {calibration!r}, expected one of {', '.join(_CALIBRATION)}")
+    if rounding not in ROUNDINGS:
+        raise ExportError(f"rounding: found {rounding!r}, expected one of {', '.join(ROUNDINGS)}")
     images = [np.asarray(image) for image in images]
     for index, image in enumerate(images):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -129,4 +134,7 @@ def to_int8(model: onnx.ModelProto, images, calibration: str) -> onnx.ModelProto
             # memory, and photos of different sizes are an error.
             extra_options={"CalibStridedMinMax": 1, "OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
-        return onnx.load(folder / "int8.onnx")
+        quantized = onnx.load(folder / "int8.onnx")
+    if rounding == "feedback":
+        round_weights(quantized, folded, images)
+    return quantized

@@ -1,0 +1,110 @@
+"""What the kernels of an ONNX model's convolutions see on photos: its mean and covariance."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from tfwsss.strict_zip import strict_zip
+
+_PLACES = 512  # of the kernel in each photo
+_LARGEST = 640  # pixels a side; of larger photos the middle, or all maps of a large network would fill the memory
+_DAMPING = 0.01  # of the mean variance
+
+
+class KernelInputs:
+    """Moments of the values below one convolution's kernel, inputs = channels of a group * height * width of the kernel.
+
+    Args:
+        node: the convolution.
+        shape: of its weights, [outputs, channels of a group, height, width].
+    """
+
+    def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...]):
+        facts = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        self.source = node.input[0]
+        self.groups = facts.get("group", 1)
+        self.inputs = math.prod(shape[1:])
+        self._sides = shape[2:]
+        self._strides = facts.get("strides", [1, 1])
+        self._dilations = facts.get("dilations", [1, 1])
+        self._pads = facts.get("pads", [0, 0, 0, 0])  # top, left, bottom, right
+        self._same = facts.get("auto_pad", b"NOTSET").startswith(b"SAME")
+        self._count, self._first, self._second = 0, 0.0, 0.0
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        before, after = self._pads[:2], self._pads[2:]
+        if self._same:
+            geometry = strict_zip(values.shape[1:], self._strides, self._dilations, self._sides)
+            total = [max((math.ceil(size / stride) - 1) * stride + dilation * (side - 1) + 1 - size, 0) for size, stride, dilation, side in geometry]
+            before = [pixels // 2 for pixels in total]
+            after = [pixels - pixels // 2 for pixels in total]
+        return np.pad(values, ((0, 0), (before[0], after[0]), (before[1], after[1]))) if any((*before, *after)) else values
+
+    def patches(self, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The kernel's inputs at some places of a map [channels, height, width]: [groups, places, inputs]."""
+        values = self._padded(values)
+        geometry = strict_zip(values.shape[1:], self._strides, self._dilations, self._sides)
+        height, width = ((size - dilation * (side - 1) - 1) // stride + 1 for size, stride, dilation, side in geometry)
+        places = generator.choice(height * width, min(_PLACES, height * width), replace=False)
+        rows, columns = (
+            (place * stride)[:, np.newaxis] + np.arange(side) * dilation
+            for place, stride, side, dilation in strict_zip(np.divmod(places, width), self._strides, self._sides, self._dilations)
+        )
+        seen = values[:, rows[:, :, np.newaxis], columns[:, np.newaxis, :]]  # [channels, places, height, width]
+        seen = seen.reshape(self.groups, -1, len(places), math.prod(self._sides)).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(seen).reshape(self.groups, len(places), self.inputs)
+
+    def add(self, values: np.ndarray, generator: np.random.Generator) -> None:
+        """Take some places of another map into account."""
+        patches = self.patches(values, generator)
+        self._count += patches.shape[1]
+        self._first = self._first + patches.sum(1, dtype=np.float64)
+        self._second = self._second + patches.transpose(0, 2, 1) @ patches
+
+    @property
+    def mean(self) -> np.ndarray:
+        """[groups, inputs] float64."""
+        return self._first / self._count
+
+    def covariance(self, around: np.ndarray) -> np.ndarray:
+        """Second moments of the inputs less `around` (usually their mean), damped so that they are positive definite.
+
+        The fewer places were seen for their number, the stronger: what 30 places say of 1,000 inputs is mostly chance.
+
+        Args:
+            around: [groups, inputs].
+
+        Returns:
+            [groups, inputs, inputs] float64.
+        """
+        second = np.asarray(self._second, np.float64) / self._count
+        moved = self.mean[:, :, np.newaxis] * around[:, np.newaxis, :]
+        covariance = second - moved - moved.transpose(0, 2, 1) + around[:, :, np.newaxis] * around[:, np.newaxis, :]
+        variance, power = (np.trace(matrix, axis1=1, axis2=2) / self.inputs for matrix in (covariance, second))
+        # The second is above the rounding errors of sums in float32, the third for inputs that are always 0.
+        damping = np.maximum.reduce([_DAMPING * max(1.0, self.inputs / self._count) * variance, 1e-5 * power, np.full(self.groups, 1e-20)])
+        return covariance + damping[:, np.newaxis, np.newaxis] * np.eye(self.inputs)
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    top, left = (max(size - _LARGEST, 0) // 2 for size in image.shape[:2])
+    return image[top : top + _LARGEST, left : left + _LARGEST]
+
+
+def examine(model: onnx.ModelProto, kernels: list[KernelInputs], images) -> None:
+    """Run the model (input `images`) on uint8 [H, W, 3] photos and show each kernel what it sees there."""
+    shown = copy.deepcopy(model)
+    names = list(dict.fromkeys(kernel.source for kernel in kernels))
+    del shown.graph.output[:]
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
+    for number, image in enumerate(images):
+        values = dict(strict_zip(names, session.run(names, {"images": _middle(image)[np.newaxis]})))
+        for kernel in kernels:
+            kernel.add(values[kernel.source][0], np.random.default_rng(number))  # whoever else is there
