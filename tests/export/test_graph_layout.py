@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from tfwsss.export import export_onnx
-from tfwsss.export.graph_layout import align_depthwise, scores_by_matmul
+from tfwsss.export.graph_layout import align_depthwise, own_biases, scores_by_matmul
 from tfwsss.export.precision import to_int8
 from tfwsss.models import build_segmenter, normalization
 from tfwsss.normalization import CAFFE_VGG16, SYMMETRIC, TORCH
@@ -87,3 +87,23 @@ def test_normalization_is_elementwise_and_channels_first(tiny_model, tmp_path, c
     assert {tensor.name for tensor in graph.initializer} <= used
     kinds = [node.op_type for node in graph.node if node.name.startswith("normalization_0/")]
     assert kinds == {TORCH: ["Mul", "Add"], CAFFE_VGG16: ["Gather", "Add"], SYMMETRIC: ["Mul", "Add"]}[colours]
+
+
+def test_no_two_convolutions_share_a_bias(decoder):
+    """A converter may have made one constant of equal biases; a correction of one would be one of all."""
+    model, images = decoder
+    expected = run(model, images)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    dims = {tensor.name: tensor.dims[0] for tensor in changed.graph.initializer if tensor.dims}
+    convolutions = [node for node in changed.graph.node if node.op_type == "Conv"]
+    bare = [node for node in convolutions if len(node.input) == 2 and dims[node.input[1]] == 128]
+    assert len(bare) > 1
+    changed.graph.initializer.append(numpy_helper.from_array(np.zeros(128, np.float32), "shared"))
+    for node in bare[:2]:
+        node.input.append("shared")
+    own_biases(changed)
+    onnx.checker.check_model(changed, full_check=True)
+    np.testing.assert_allclose(run(changed, images), expected, atol=1e-6)
+    biases = [node.input[2] for node in changed.graph.node if node.op_type == "Conv"]
+    assert len(set(biases)) == len(biases) == len(convolutions)

@@ -85,6 +85,18 @@ def scores_by_matmul(model: onnx.ModelProto) -> str | None:
     return "score/matmul"
 
 
+def own_biases(model: onnx.ModelProto) -> None:
+    """Give every convolution a bias that no other has, zeros where it had none: what is later corrected is this convolution's."""
+    graph = model.graph
+    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    for number, node in enumerate([node for node in graph.node if node.op_type == "Conv"]):
+        outputs, old = arrays[node.input[1]].dims[0], node.input[2] if len(node.input) > 2 else None
+        bias = numpy_helper.to_array(arrays[old]) if old else np.zeros(outputs, np.float32)
+        del node.input[2:]
+        node.input.append(_constant(graph, f"bias_{number}", bias))
+        _drop_unused(graph, [old])
+
+
 def _grow(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, axis: int, extra: int) -> None:
     """Append `extra` zeros along `axis` of a node's constant input."""
     tensor = next(tensor for tensor in graph.initializer if tensor.name == node.input[position])

@@ -72,20 +72,14 @@ class KernelInputs:
         """[groups, inputs] float64."""
         return self._first / self._count
 
-    def covariance(self, around: np.ndarray) -> np.ndarray:
-        """Second moments of the inputs less `around` (usually their mean), damped so that they are positive definite.
+    @property
+    def covariance(self) -> np.ndarray:
+        """[groups, inputs, inputs] float64, damped so that it is positive definite.
 
-        The fewer places were seen for their number, the stronger: what 30 places say of 1,000 inputs is mostly chance.
-
-        Args:
-            around: [groups, inputs].
-
-        Returns:
-            [groups, inputs, inputs] float64.
+        The fewer places were seen for the number of inputs, the stronger: what 30 say of 1,000 is mostly chance.
         """
         second = np.asarray(self._second, np.float64) / self._count
-        moved = self.mean[:, :, np.newaxis] * around[:, np.newaxis, :]
-        covariance = second - moved - moved.transpose(0, 2, 1) + around[:, :, np.newaxis] * around[:, np.newaxis, :]
+        covariance = second - self.mean[:, :, np.newaxis] * self.mean[:, np.newaxis, :]
         variance, power = (np.trace(matrix, axis1=1, axis2=2) / self.inputs for matrix in (covariance, second))
         # The second is above the rounding errors of sums in float32, the third for inputs that are always 0.
         damping = np.maximum.reduce([_DAMPING * max(1.0, self.inputs / self._count) * variance, 1e-5 * power, np.full(self.groups, 1e-20)])

@@ -62,14 +62,12 @@ class _Convolution:
         shape, inputs = self.kernel.shape, self.inputs
         weights = self.kernel.reshape(inputs.groups, -1, inputs.inputs).astype(np.float64)
         scales = np.broadcast_to(self.scales, shape[:1]).reshape(inputs.groups, -1)
-        # The bias makes up for an error that is the same everywhere; without one, the weights have to.
-        around = np.zeros_like(inputs.mean) if self.bias is None else inputs.mean
-        rounded = round_with_feedback(weights, scales, inputs.covariance(around))
+        rounded = round_with_feedback(weights, scales, inputs.covariance)
         self.weights.CopyFrom(numpy_helper.from_array(rounded.reshape(shape), self.weights.name))
-        if self.bias is not None:
-            lost = ((weights - rounded * scales[:, :, np.newaxis]) @ around[:, :, np.newaxis]).ravel()
-            bias = numpy_helper.to_array(self.bias) + np.rint(lost / self.bias_scales).astype(np.int32)
-            self.bias.CopyFrom(numpy_helper.from_array(bias, self.bias.name))
+        # The bias makes up for an error that is the same everywhere.
+        lost = ((weights - rounded * scales[:, :, np.newaxis]) @ inputs.mean[:, :, np.newaxis]).ravel()
+        bias = numpy_helper.to_array(self.bias) + np.rint(lost / self.bias_scales).astype(np.int32)
+        self.bias.CopyFrom(numpy_helper.from_array(bias, self.bias.name))
 
 
 def _convolutions(quantized: onnx.ModelProto, model: onnx.ModelProto) -> list[_Convolution]:
@@ -82,15 +80,14 @@ def _convolutions(quantized: onnx.ModelProto, model: onnx.ModelProto) -> list[_C
     def constant(name: str):
         node = producers.get(name)
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in integers:
-            return None, None
+            return None
         return integers[node.input[0]], numpy_helper.to_array(integers[node.input[1]]).astype(np.float64)
 
     found = []
     for node in [node for node in quantized.graph.node if node.op_type == "Conv"]:
-        weights, bias = constant(node.input[1]), constant(node.input[2]) if len(node.input) > 2 else (None, None)
-        if weights[0] is not None:
-            original = originals[node.name]
-            found.append(_Convolution(original, numpy_helper.to_array(floats[original.input[1]]), weights, bias))
+        weights, original = constant(node.input[1]), originals[node.name]
+        if weights is not None:
+            found.append(_Convolution(original, numpy_helper.to_array(floats[original.input[1]]), weights, constant(node.input[2])))
     return found
 
 
@@ -111,7 +108,8 @@ def round_weights(quantized: onnx.ModelProto, model: onnx.ModelProto, images) ->
     """Round the convolution weights of `quantized` anew, in place, and correct its biases; the scales stay.
 
     Args:
-        quantized: what `quantize_static` has made of `model` in QDQ form, with symmetric weights of 7 bits.
+        quantized: what `quantize_static` has made of `model` in QDQ form, with symmetric weights of 7 bits and a bias for
+            each convolution (`own_biases`).
         model: the float model, input `images`.
         images: uint8 [H, W, 3] photos.
     """
