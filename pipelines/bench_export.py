@@ -101,6 +101,9 @@ class _Worker:
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment)
         self._what = f"{kind} {path}"
+
+    def wait(self) -> None:
+        """Until it has loaded what it measures."""
         self._answer()
 
     def _answer(self) -> dict:
@@ -133,11 +136,12 @@ def _machine(device: str, threads: int) -> dict:
     return facts
 
 
-def _start(artefact: Artefact, case: Case, device: str, threads: int, starts: int) -> dict:
+def start_up(artefact: Artefact, case: Case, device: str, threads: int, starts: int) -> dict:
     """Of fresh processes: the first request, the one after it, and the median of later ones, seconds (medians)."""
     first, warmed, steady = [], [], []
     for _ in range(starts):
         worker = _Worker(artefact.kind, artefact.path, device, threads)
+        worker.wait()
         taken = [seconds for _ in range(6) for seconds in worker.ask(**vars(case), seconds=0)["seconds"]]
         worker.close()
         first.append(taken[0])
@@ -178,6 +182,8 @@ def measure(work: Path, cases: list[Case], *, device: str = "cpu", threads: int 
         for artefact in artefacts:
             workers[artefact] = _Worker(artefact.kind, artefact.path, device, threads)
             stack.callback(workers[artefact].close)
+        for worker in (limit, *workers.values()):  # they load side by side
+            worker.wait()
         limits: list[dict] = []
         for case in cases:
             console.print(f"  {case.batch} x {case.height}x{case.width}")
@@ -208,7 +214,7 @@ def measure(work: Path, cases: list[Case], *, device: str = "cpu", threads: int 
         }
     for artefact in artefacts if starts else []:
         console.print(f"  start-up of {artefact.name}")
-        result["start"][artefact.name] = _start(artefact, cases[0], device, threads, starts)
+        result["start"][artefact.name] = start_up(artefact, cases[0], device, threads, starts)
     result["machine"]["load_average"] = {"before": load, "after": os.getloadavg()}
     return result
 

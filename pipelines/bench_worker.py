@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.startup import load_tensorflow
+
 SIDE = {"cpu": 1536, "cuda": 8192}  # of the square matrices of the limit: large enough for the best rate
 
 
@@ -57,6 +59,7 @@ def _onnx(path: str, device: str, threads: int) -> Callable:
 
 
 def _tensorflow(threads: int):
+    load_tensorflow()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -1,8 +1,25 @@
-"""Start of TensorFlow: with oneDNN's kernels, without its start-up messages, which no log level silences and which hide our own."""
+"""Start of TensorFlow: with oneDNN's kernels, without what Keras imports for others, and without start-up messages that no log level silences."""
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+
+# MLflow brings them, and Keras imports what it finds, for wrappers and plots of its own: a third of the time that a start takes.
+_FOR_OTHERS = ("matplotlib", "matplotlib.pyplot", "pandas", "sklearn")
+
+
+@contextlib.contextmanager
+def _hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Packages that are not imported yet seem not to be installed inside the context."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def load_tensorflow() -> None:
@@ -16,8 +33,9 @@ def load_tensorflow() -> None:
     with tempfile.TemporaryFile() as messages:
         os.dup2(messages.fileno(), 2)
         try:
-            import tensorflow as tf
-
+            with _hidden(_FOR_OTHERS):
+                import keras  # noqa: F401
+                import tensorflow as tf
             tf.config.list_physical_devices("GPU")
         except BaseException:
             messages.seek(0)

@@ -1,6 +1,5 @@
 """The reference weights of the golden files: every tensor drawn from a generator seeded by its state-dict key."""
 
-import functools
 import gc
 import zlib
 
@@ -94,19 +93,3 @@ def reference():
         input = staticmethod(reference_input)
 
     return Reference
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _published_networks_are_built_once():
-    """Half the time of building a network of keras.applications goes into the published one that it is cloned from."""
-    patch = pytest.MonkeyPatch()
-    for name in ("ResNet50", "MobileNet", "MobileNetV2"):
-        build = getattr(keras.applications, name)
-
-        @functools.cache
-        def built(policy, arguments, build=build):
-            return build(**dict(arguments))
-
-        patch.setattr(keras.applications, name, lambda built=built, **arguments: built(keras.mixed_precision.global_policy().name, tuple(arguments.items())))
-    yield
-    patch.undo()

@@ -1,5 +1,6 @@
 """One battery for every backbone and network: shapes at odd sizes, gradients, frozen parts, recipe, low precision."""
 
+import functools
 import json
 from typing import get_args, get_type_hints
 
@@ -22,6 +23,22 @@ SIZE = (45, 67)
 COARSER = [(name, stride) for name in sorted(SMALL) for stride in models.BACKBONES[name].output_strides[1:]]
 
 every_backbone = pytest.mark.parametrize("backbone", sorted(models.BACKBONES))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _published_networks_are_built_once():
+    """Half the time of building a network of keras.applications goes into the published one that it is cloned from."""
+    patch = pytest.MonkeyPatch()
+    for name in ("ResNet50", "MobileNet", "MobileNetV2"):
+        build = getattr(keras.applications, name)
+
+        @functools.cache
+        def built(policy, arguments, build=build):
+            return build(**dict(arguments))
+
+        patch.setattr(keras.applications, name, lambda built=built, **arguments: built(keras.mixed_precision.global_policy().name, tuple(arguments.items())))
+    yield
+    patch.undo()
 
 
 def build(network, backbone, **options):
