@@ -78,12 +78,16 @@ class KernelInputs:
 
         The fewer places were seen for the number of inputs, the stronger: what 30 say of 1,000 is mostly chance.
         """
-        second = np.asarray(self._second, np.float64) / self._count
-        covariance = second - self.mean[:, :, np.newaxis] * self.mean[:, np.newaxis, :]
-        variance, power = (np.trace(matrix, axis1=1, axis2=2) / self.inputs for matrix in (covariance, second))
+        matrix = np.array(self._second, np.float64)
+        matrix /= self._count
+        power = np.trace(matrix, axis1=1, axis2=2) / self.inputs
+        matrix -= self.mean[:, :, np.newaxis] * self.mean[:, np.newaxis, :]
+        variance = np.trace(matrix, axis1=1, axis2=2) / self.inputs
         # The second is above the rounding errors of sums in float32, the third for inputs that are always 0.
         damping = np.maximum.reduce([_DAMPING * max(1.0, self.inputs / self._count) * variance, 1e-5 * power, np.full(self.groups, 1e-20)])
-        return covariance + damping[:, np.newaxis, np.newaxis] * np.eye(self.inputs)
+        diagonal = np.arange(self.inputs)
+        matrix[:, diagonal, diagonal] += damping[:, np.newaxis]
+        return matrix
 
 
 def _middle(image: np.ndarray) -> np.ndarray:
