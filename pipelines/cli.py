@@ -40,15 +40,25 @@ def _runner(config: Config):
     return Runner(STAGES, config)
 
 
-def _finish(config: Config, work: Path) -> None:
+def _run(config: Config, first: Optional[str], last: Optional[str], *, force: bool = False, any_code: bool = False) -> Path:
+    """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
+    runner = _runner(config)
+    work = runner.run(first, last, force, any_code)
     if not find_cluster().chief:
-        return
-    table, page = work / "evaluate/table.txt", work / "report/index.html"
-    if table.is_file():
-        typer.echo("\n" + table.read_text(encoding="utf-8"))
-    for name, path in (("report", page), ("SavedModel", work / f"export/saved_model/{config.export.version}"), ("ONNX", work / "export/model.onnx")):
-        if path.exists():
+        return work
+    done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
+    scored = [stage for stage in ("evaluate", "label_scores") if stage in done]
+    if scored:
+        typer.echo("\n" + (work / scored[0] / "table.txt").read_text(encoding="utf-8"))
+    results = {
+        "report": ("report", work / "report/index.html"),
+        "SavedModel": ("export", work / f"export/saved_model/{config.export.version}"),
+        "ONNX": ("export", work / "export/model.onnx"),
+    }
+    for name, (stage, path) in results.items():
+        if stage in done:
             typer.echo(f"{name:<11}{path}")
+    return work
 
 
 @app.command()
@@ -62,14 +72,12 @@ def run(
     any_code: CodeOption = False,
 ) -> None:
     """Run the pipeline: finished stages are reused, an interrupted one goes on."""
-    loaded = _load(config, set_, work_dir)
-    work = _runner(loaded).run(first, last, force, any_code)
-    _finish(loaded, work)
+    _run(_load(config, set_, work_dir), first, last, force=force, any_code=any_code)
 
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, segmenter, evaluate, export or report.")],
+    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export or report.")],
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,
@@ -77,15 +85,13 @@ def stage(
     any_code: CodeOption = False,
 ) -> None:
     """Run one stage; those before it must have finished."""
-    loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run(name, name, force, any_code))
+    _run(_load(config, set_, work_dir), name, name, force=force, any_code=any_code)
 
 
 @app.command()
 def evaluate(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
-    """Score every intermediate result and the segmenter against the masks, and print the table."""
-    loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run("evaluate", "evaluate", any_code=any_code))
+    """Score the segmenter against the masks, and print the table of all scores (without a segmenter: tfwsss run CONFIG --until label_scores)."""
+    _run(_load(config, set_, work_dir), "evaluate", "evaluate", any_code=any_code)
 
 
 @app.command()
@@ -98,8 +104,7 @@ def export(
 ) -> None:
     """Export the segmenter to SavedModel and ONNX and check that they agree with it."""
     loaded = _load(config, set_, work_dir)
-    work = _runner(loaded).run("export", "export", any_code=any_code)
-    _finish(loaded, work)
+    work = _run(loaded, "export", "export", any_code=any_code)
     if bundle:
         from pipelines.bundle import write_bundle
 
@@ -130,14 +135,13 @@ def bench_export(
 @app.command()
 def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
     """Write report/index.html."""
-    loaded = _load(config, set_, work_dir)
-    _finish(loaded, _runner(loaded).run("report", "report", any_code=any_code))
+    _run(_load(config, set_, work_dir), "report", "report", any_code=any_code)
 
 
 @app.command()
 def summary(work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")]) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
-    from pipelines.evaluate import load_table
+    from pipelines.scoring import load_table
     from tfwsss.report.summary import summarize
 
     typer.echo(summarize([load_table(work) for work in work_dirs]))

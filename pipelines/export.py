@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.context import DIGESTS, Context
-from pipelines.evaluate import load_table
 from pipelines.progress import console
+from pipelines.scoring import load_table
 from pipelines.stage import Stage
 from tfwsss.atomic import read_json, write_json
 

@@ -7,7 +7,9 @@ import yaml
 
 from pipelines.affinity_labels import used_alphas
 from pipelines.context import Context
-from pipelines.evaluate import CURVES, SINGLE, load_table
+from pipelines.evaluate import SINGLE
+from pipelines.label_scores import CURVES
+from pipelines.scoring import load_table
 from pipelines.stage import Stage
 from tfwsss.artifacts import load_cam, load_label, load_walk
 from tfwsss.atomic import read_json
@@ -80,7 +82,7 @@ def run(context: Context) -> dict[str, float]:
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
             table=load_table(work),
             histories={stage: read_json(work / stage / "history.json") for stage in ("classifier", "affinitynet", "segmenter")},
-            curves={name: [tuple(point) for point in curve] for name, curve in read_json(work / "evaluate" / CURVES).items()},
+            curves={name: [tuple(point) for point in curve] for name, curve in read_json(work / "label_scores" / CURVES).items()},
             training_rows=rows,
             validation_rows=validation_rows,
             facts=_facts(context, train, validation),
@@ -95,7 +97,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="report",
     run=run,
-    needs=("cams", "affinity_labels", "pseudo_labels", "segmenter", "evaluate"),
+    needs=("cams", "affinity_labels", "pseudo_labels", "label_scores", "segmenter", "evaluate"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("report", "name"),
     code=("pipelines.report", "tfwsss.report", "tfwsss.pseudolabel"),

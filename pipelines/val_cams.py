@@ -1,4 +1,4 @@
-"""CAMs and random walk on the evaluation photos, for comparison with published figures; part of stage `evaluate`.
+"""CAMs and random walk on the evaluation photos, for comparison with published figures; part of stage `label_scores`.
 
 Published figures on evaluation photos give each photo its true tags, which a deployed system does not have
 (switches.val_tags "faithful"). "corrected" takes the tags that the classifier finds, probability 0.5 or more.
@@ -15,7 +15,7 @@ from tfwsss.artifacts import artifact_path, load_cam, load_walk, save_cam, save_
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.pseudolabel import pseudo_label, walk_input
 
-CAMS, WALKS = "evaluate/val_cams", "evaluate/val_walk"
+CAMS, WALKS = "label_scores/val_cams", "label_scores/val_walk"
 TAGS = {"faithful": "true tags", "corrected": "predicted tags"}
 
 
@@ -71,7 +71,7 @@ def score_val_cams(context: Context, dataset, masked, threshold: float) -> dict[
     """Score both on the evaluation photos.
 
     Args:
-        context: of the stage `evaluate`.
+        context: of the stage `label_scores`.
         dataset: the evaluation photos.
         masked: (sample, mask) of those to score.
         threshold: CAM value from which a pixel is foreground; not chosen on these photos.

@@ -238,7 +238,7 @@ def test_val_tags(tmp_path, monkeypatch, value):
     expected = {"faithful": [[0], [1], [0]], "corrected": [[0, 1], [], [1]]}[value]
     by_hand = ConfusionMatrix(3)
     for (sample, mask), classes in strict_zip(masked, expected):
-        found, cam = load_cam(tmp_path / "evaluate/val_cams", sample.id)
+        found, cam = load_cam(tmp_path / "label_scores/val_cams", sample.id)
         assert found.tolist() == classes
         label = np.zeros(mask.shape, np.uint8)
         for k, one in strict_zip(classes, cam):

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "segmenter", "evaluate", "export", "report")
+STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_scores", "segmenter", "evaluate", "export", "report")
 
 
 def test_files_of_the_contract(finished):
@@ -98,6 +98,14 @@ def test_single_stage_commands_reuse_a_finished_run(finished, tiny_config, cli):
         assert done.returncode == 0, done.stderr
         assert "▶" not in done.stderr
     assert "mIoU" in done.stdout
+
+
+@pytest.mark.parametrize(("last", "shown", "hidden"), [("label_scores", ["walk", "CAM"], ["segmenter", "ONNX"]), ("cams", [], ["walk", "ONNX"]), ("evaluate", ["walk", "segmenter"], ["ONNX", "report"])])
+def test_a_run_shows_what_it_has_come_to(finished, tiny_config, cli, last, shown, hidden):
+    """And not what an earlier run has left of later stages."""
+    done = cli(finished.parent, "run", str(tiny_config), "--work-dir", "work", "--until", last)
+    assert done.returncode == 0 and "▶" not in done.stderr, done.stderr
+    assert all(word in done.stdout for word in shown) and not any(word in done.stdout for word in hidden), done.stdout
 
 
 def test_data_check_prints_text_and_json(finished, tiny_config, cli):

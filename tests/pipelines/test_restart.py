@@ -23,11 +23,11 @@ KILLS = {
     "affinity_labels": (2, None),
     "affinitynet": (BATCHES + 2, 2 * BATCHES),
     "pseudo_labels": (2, None),
-    "segmenter": (BATCHES + 2, 2 * BATCHES),
     "CAM + CRF": (2, None),
+    "segmenter": (BATCHES + 2, 2 * BATCHES),
     "segmenter on the evaluation photos": (1, None),
 }
-LABELS = ("affinity_labels", "pseudo_labels", "evaluate")
+LABELS = ("affinity_labels", "pseudo_labels", "label_scores", "evaluate")
 WEIGHTS = ("classifier", "affinitynet", "segmenter")
 
 
@@ -86,11 +86,11 @@ def test_unchanged_run_reuses_all_and_a_changed_parameter_reruns_from_its_stage(
     command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
     done = cli(tmp_path, *command)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("unchanged, reused") == 8
+    assert done.stderr.count("unchanged, reused") == 9
     assert started(done) == []
     done = cli(tmp_path, *command, "--set", "pseudo_labels.steps=64")
     assert done.returncode == 0, done.stderr
-    assert started(done) == ["pseudo_labels", "segmenter", "evaluate"]
+    assert started(done) == ["pseudo_labels", "label_scores", "segmenter", "evaluate"]
 
 
 def test_a_changed_mask_only_scores_anew(finished, tiny_config, cli, tmp_path):
@@ -102,4 +102,4 @@ def test_a_changed_mask_only_scores_anew(finished, tiny_config, cli, tmp_path):
     label.save(mask)
     done = cli(tmp_path, "run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
     assert done.returncode == 0, done.stderr
-    assert started(done) == ["data", "evaluate"]
+    assert started(done) == ["data", "label_scores", "evaluate"]
