@@ -132,9 +132,11 @@ def run(model: onnx.ModelProto, images) -> np.ndarray:
     return np.concatenate([session(model).run(["scores"], {"images": image[np.newaxis]})[0].ravel() for image in images])
 
 
-def test_network_stays_closer_to_itself(made, tmp_path, photo):
-    segmenter = made("mobilenetv2")
-    export_onnx(segmenter.model, tmp_path / "m.onnx", outputs=("scores",), **segmenter.arguments)
+@pytest.mark.parametrize(("backbone", "test_time"), [("mobilenetv2", {}), ("vgg16", {"scales": (1.0, 0.5), "flip": True})])
+def test_network_stays_closer_to_itself(made, tmp_path, photo, backbone, test_time):
+    """Test-time variants share their weights, but not their inputs."""
+    segmenter = made(backbone)
+    export_onnx(segmenter.model, tmp_path / "m.onnx", outputs=("scores",), **test_time, **segmenter.arguments)
     model = onnx.load(tmp_path / "m.onnx")
     photos = [photo(60, 80, seed) for seed in range(8)]
     unseen = [photo(70, 50, seed) for seed in range(100, 104)]

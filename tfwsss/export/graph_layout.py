@@ -60,29 +60,39 @@ def spread_normalization(model: onnx.ModelProto) -> None:
         _drop_unused(graph, node.input)
 
 
-def scores_by_matmul(model: onnx.ModelProto) -> str | None:
-    """Turn the last convolution, if it is 1x1, into a matrix product over the channels; returns that node's name.
+def score_convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The convolutions that make the class scores: one, or one for each test-time variant, with the same weights."""
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    return [node for node in convolutions if node.input[1] == convolutions[-1].input[1]]
+
+
+def scores_by_matmul(model: onnx.ModelProto) -> list[str]:
+    """Turn the convolutions that make the scores, if they are 1x1, into matrix products over the channels.
 
     A quantised convolution has a quantised result. A matrix product of 8-bit factors may have a float32 result, which
-    is what class scores need, whose small differences decide.
+    is what class scores need, whose small differences decide. Returns the names of the nodes to quantise.
     """
     graph = model.graph
-    node = [node for node in graph.node if node.op_type == "Conv"][-1]
-    arrays = {tensor.name: tensor for tensor in graph.initializer}
-    kernel = numpy_helper.to_array(arrays[node.input[1]])
+    nodes = score_convolutions(model)
+    kernel_name = nodes[0].input[1]
+    kernel = numpy_helper.to_array(next(tensor for tensor in graph.initializer if tensor.name == kernel_name))
     if kernel.shape[2:] != (1, 1):
-        return None
+        return []
     matrix = _constant(graph, "score/matrix", np.ascontiguousarray(kernel[:, :, 0, 0].T))
-    nodes = [
-        helper.make_node("Transpose", [node.input[0]], ["score/channels_last"], "score/channels_last", perm=[0, 2, 3, 1]),
-        helper.make_node("MatMul", ["score/channels_last", matrix], ["score/product"], "score/matmul"),
-    ]
-    if len(node.input) > 2:
-        nodes.append(helper.make_node("Add", ["score/product", node.input[2]], ["score/sum"], "score/bias"))
-    nodes.append(helper.make_node("Transpose", [nodes[-1].output[0]], [node.output[0]], "score/channels_first", perm=[0, 3, 1, 2]))
-    _replace(graph, node, nodes)
-    _drop_unused(graph, node.input)
-    return "score/matmul"
+    names = []
+    for number, node in enumerate(nodes):
+        prefix = "score" if number == 0 else f"score_{number}"
+        new = [
+            helper.make_node("Transpose", [node.input[0]], [f"{prefix}/channels_last"], f"{prefix}/channels_last", perm=[0, 2, 3, 1]),
+            helper.make_node("MatMul", [f"{prefix}/channels_last", matrix], [f"{prefix}/product"], f"{prefix}/matmul"),
+        ]
+        names += [node.name for node in new]
+        if len(node.input) > 2:
+            new.append(helper.make_node("Add", [f"{prefix}/product", node.input[2]], [f"{prefix}/sum"], f"{prefix}/bias"))
+        new.append(helper.make_node("Transpose", [new[-1].output[0]], [node.output[0]], f"{prefix}/channels_first", perm=[0, 3, 1, 2]))
+        _replace(graph, node, new)
+    _drop_unused(graph, [kernel_name])
+    return names
 
 
 def own_biases(model: onnx.ModelProto) -> None:

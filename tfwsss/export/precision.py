@@ -13,7 +13,7 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from tfwsss.errors import ExportError
-from tfwsss.export.graph_layout import align_depthwise, own_biases, scores_by_matmul
+from tfwsss.export.graph_layout import align_depthwise, own_biases, score_convolutions, scores_by_matmul
 from tfwsss.export.weight_rounding import round_weights
 
 # Interpolation coordinates and the comparison of nearly equal scores lose the most from short mantissas.
@@ -111,12 +111,12 @@ def to_int8(model: onnx.ModelProto, images, calibration: str, rounding: str = "f
         folder = Path(name)
         folded = onnx.load(_fold(model, folder))
         # Class scores: neighbouring labels are told apart by small differences.
-        last = next(node.name for node in reversed(folded.graph.node) if node.op_type == "Conv")
-        product = scores_by_matmul(folded)
+        scores = {node.name for node in score_convolutions(folded)}
+        products = scores_by_matmul(folded)
         align_depthwise(folded)
         own_biases(folded)
         onnx.save(folded, folder / "prepared.onnx")
-        nodes = _quantized_nodes(folded.graph) - {last} | ({product, "score/channels_last"} if product else set())
+        nodes = _quantized_nodes(folded.graph) - scores | set(products)
         quantize_static(
             folder / "prepared.onnx",
             folder / "int8.onnx",

@@ -20,7 +20,7 @@ from tfwsss.export.kernel_inputs import KernelInputs, examine
 LIMIT = 64  # magnitude of a weight of 7 bits, as ONNX Runtime counts them
 
 _BLOCK = 128  # weights between which the feedback is not a matrix product
-_BATCH_BYTES = 1 << 30  # for the moments of the convolutions that are examined in one go
+_BATCH_BYTES = 1 << 30  # for the moments of the kernels that are examined in one go
 
 
 def round_with_feedback(weights: np.ndarray, scales: np.ndarray, covariance: np.ndarray, limit: int = LIMIT) -> np.ndarray:
@@ -49,57 +49,60 @@ def round_with_feedback(weights: np.ndarray, scales: np.ndarray, covariance: np.
     return rounded
 
 
-class _Convolution:
-    """The arrays of one convolution in the quantised model, its weights in the float model, and what it sees there."""
+class _Kernel:
+    """The weights of one convolution, or of several where the network runs at several scales."""
 
-    def __init__(self, node: onnx.NodeProto, kernel: np.ndarray, weights, bias):
-        self.inputs = KernelInputs(node, kernel.shape)
-        self.kernel = kernel
-        self.weights, self.scales = weights
-        self.bias, self.bias_scales = bias
+    def __init__(self, original: np.ndarray, integers: onnx.TensorProto, scales: np.ndarray):
+        self.original, self.integers, self.scales = original, integers, scales
+        self.users: list[tuple[KernelInputs, onnx.TensorProto, np.ndarray]] = []  # with the bias of each and its scales
+
+    @property
+    def moment_bytes(self) -> int:
+        return sum(8 * inputs.groups * inputs.inputs**2 for inputs, _, _ in self.users)
 
     def round(self) -> None:
-        shape, inputs = self.kernel.shape, self.inputs
-        weights = self.kernel.reshape(inputs.groups, -1, inputs.inputs).astype(np.float64)
+        shape, inputs = self.original.shape, self.users[0][0]
+        weights = self.original.reshape(inputs.groups, -1, inputs.inputs).astype(np.float64)
         scales = np.broadcast_to(self.scales, shape[:1]).reshape(inputs.groups, -1)
-        rounded = round_with_feedback(weights, scales, inputs.covariance)
-        self.weights.CopyFrom(numpy_helper.from_array(rounded.reshape(shape), self.weights.name))
-        # The bias makes up for an error that is the same everywhere.
-        lost = ((weights - rounded * scales[:, :, np.newaxis]) @ inputs.mean[:, :, np.newaxis]).ravel()
-        bias = numpy_helper.to_array(self.bias) + np.rint(lost / self.bias_scales).astype(np.int32)
-        self.bias.CopyFrom(numpy_helper.from_array(bias, self.bias.name))
+        rounded = round_with_feedback(weights, scales, sum(user.covariance for user, _, _ in self.users))
+        self.integers.CopyFrom(numpy_helper.from_array(rounded.reshape(shape), self.integers.name))
+        errors = weights - rounded * scales[:, :, np.newaxis]
+        for user, bias, bias_scales in self.users:
+            # It makes up for an error that is the same everywhere.
+            values = numpy_helper.to_array(bias) + np.rint((errors @ user.mean[:, :, np.newaxis]).ravel() / bias_scales).astype(np.int32)
+            bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+        self.users.clear()  # their moments may take hundreds of megabytes
 
 
-def _convolutions(quantized: onnx.ModelProto, model: onnx.ModelProto) -> list[_Convolution]:
-    """Those of `quantized` that have 8-bit weights; nodes have the same names in both."""
-    integers = {tensor.name: tensor for tensor in quantized.graph.initializer}
+def _kernels(quantized: onnx.ModelProto, model: onnx.ModelProto) -> list[_Kernel]:
+    """Those of `quantized` that have 8 bits; nodes have the same names in both."""
+    constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
     floats = {tensor.name: tensor for tensor in model.graph.initializer}
     originals = {node.name: node for node in model.graph.node}
-    producers = {node.output[0]: node for node in quantized.graph.node}
+    dequantized = {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
 
-    def constant(name: str):
-        node = producers.get(name)
-        if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in integers:
-            return None
-        return integers[node.input[0]], numpy_helper.to_array(integers[node.input[1]]).astype(np.float64)
+    def constant(name: str) -> tuple[onnx.TensorProto, np.ndarray]:
+        integers, scales = dequantized[name].input[:2]
+        return constants[integers], numpy_helper.to_array(constants[scales]).astype(np.float64)
 
-    found = []
-    for node in [node for node in quantized.graph.node if node.op_type == "Conv"]:
-        weights, original = constant(node.input[1]), originals[node.name]
-        if weights is not None:
-            found.append(_Convolution(original, numpy_helper.to_array(floats[original.input[1]]), weights, constant(node.input[2])))
-    return found
+    kernels: dict[str, _Kernel] = {}
+    for node in quantized.graph.node:
+        if node.op_type == "Conv" and node.input[1] in dequantized:
+            original = originals[node.name]
+            values = numpy_helper.to_array(floats[original.input[1]])
+            kernel = kernels.setdefault(original.input[1], _Kernel(values, *constant(node.input[1])))
+            kernel.users.append((KernelInputs(original, values.shape), *constant(node.input[2])))
+    return list(kernels.values())
 
 
-def _batches(convolutions: list[_Convolution]) -> Iterator[list[_Convolution]]:
+def _batches(kernels: list[_Kernel]) -> Iterator[list[_Kernel]]:
     batch, size = [], 0
-    for convolution in convolutions:
-        needed = 8 * convolution.inputs.groups * convolution.inputs.inputs**2
-        if batch and size + needed > _BATCH_BYTES:
+    for kernel in kernels:
+        if batch and size + kernel.moment_bytes > _BATCH_BYTES:
             yield batch
             batch, size = [], 0
-        batch.append(convolution)
-        size += needed
+        batch.append(kernel)
+        size += kernel.moment_bytes
     if batch:
         yield batch
 
@@ -113,8 +116,7 @@ def round_weights(quantized: onnx.ModelProto, model: onnx.ModelProto, images) ->
         model: the float model, input `images`.
         images: uint8 [H, W, 3] photos.
     """
-    for batch in _batches(_convolutions(quantized, model)):
-        examine(model, [convolution.inputs for convolution in batch], images)
-        for convolution in batch:
-            convolution.round()
-            convolution.inputs = None  # its moments may take hundreds of megabytes
+    for batch in _batches(_kernels(quantized, model)):
+        examine(model, [inputs for kernel in batch for inputs, _, _ in kernel.users], images)
+        for kernel in batch:
+            kernel.round()
