@@ -49,7 +49,11 @@ def _run(config: Config, first: Optional[str], last: Optional[str], *, force: bo
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
     scored = [stage for stage in ("evaluate", "label_scores") if stage in done]
     if scored:
-        typer.echo("\n" + (work / scored[0] / "table.txt").read_text(encoding="utf-8"))
+        from pipelines.scoring import load_table
+
+        table = load_table(work, scored[0])
+        if table.rows:  # none without masks
+            typer.echo(f"\n{table.text()}\n")
     results = {
         "report": ("report", work / "report/index.html"),
         "SavedModel": ("export", work / f"export/saved_model/{config.export.version}"),

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -115,6 +116,7 @@ def to_int8(model: onnx.ModelProto, images, calibration: str, rounding: str = "f
         products = scores_by_matmul(folded)
         align_depthwise(folded)
         own_biases(folded)
+        add_pre_process_metadata(folded)  # else quantize_static advises to prepare the model
         onnx.save(folded, folder / "prepared.onnx")
         nodes = _quantized_nodes(folded.graph) - scores | set(products)
         quantize_static(
