@@ -112,6 +112,22 @@ def test_moments_are_those_of_the_patches():
     np.testing.assert_allclose(inputs.covariance, expected + damping[:, np.newaxis, np.newaxis] * np.eye(12), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("channels", "most", "parts"), [(8, 18, 4), (8, 17, 8), (6, 27, 2), (5, 36, 5), (8, 72, 1), (3, 4, 3)])
+def test_many_inputs_are_taken_in_parts(monkeypatch, channels, most, parts):
+    monkeypatch.setattr(kernel_inputs, "_MOST_INPUTS", most)
+    shape = (4, channels, 3, 3)
+    inputs = KernelInputs(convolution(np.zeros((8, *shape[1:]), np.float32), group=2).graph.node[0], shape)
+    assert (inputs.parts, inputs.inputs) == (parts, 9 * channels // parts)
+    values = np.random.default_rng(0).standard_normal((2 * channels, 12, 13)).astype(np.float32)
+    inputs.add(values, np.random.default_rng(1))
+    patches = inputs.patches(values, np.random.default_rng(1))
+    np.testing.assert_array_equal(inputs.joined(inputs.split(patches)), patches)
+    np.testing.assert_allclose(inputs.mean.reshape(2, -1), patches.mean(1), rtol=1e-4, atol=1e-6)
+    second = np.cov(patches[1].T.astype(np.float64), bias=True)[-inputs.inputs :, -inputs.inputs :]
+    found = inputs.covariance[-1] - np.diag(np.diag(inputs.covariance[-1]) - np.diag(second))
+    np.testing.assert_allclose(found, second, rtol=1e-3, atol=1e-5)
+
+
 def test_few_places_are_trusted_less():
     inputs = KernelInputs(convolution(np.zeros((1, 40, 1, 1), np.float32)).graph.node[0], (1, 40, 1, 1))
     values = np.random.default_rng(0).standard_normal((40, 2, 2)).astype(np.float32)
@@ -132,9 +148,10 @@ def run(model: onnx.ModelProto, images) -> np.ndarray:
     return np.concatenate([session(model).run(["scores"], {"images": image[np.newaxis]})[0].ravel() for image in images])
 
 
-@pytest.mark.parametrize(("backbone", "test_time"), [("mobilenetv2", {}), ("vgg16", {"scales": (1.0, 0.5), "flip": True})])
-def test_network_stays_closer_to_itself(made, tmp_path, photo, backbone, test_time):
-    """Test-time variants share their weights, but not their inputs."""
+@pytest.mark.parametrize(("backbone", "test_time", "most"), [("mobilenetv2", {}, 4608), ("vgg16", {"scales": (1.0, 0.5), "flip": True}, 72)])
+def test_network_stays_closer_to_itself(made, tmp_path, photo, monkeypatch, backbone, test_time, most):
+    """Test-time variants share their weights, but not their inputs; many inputs are taken in parts."""
+    monkeypatch.setattr(kernel_inputs, "_MOST_INPUTS", most)
     segmenter = made(backbone)
     export_onnx(segmenter.model, tmp_path / "m.onnx", outputs=("scores",), **test_time, **segmenter.arguments)
     model = onnx.load(tmp_path / "m.onnx")

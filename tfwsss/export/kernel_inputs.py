@@ -14,22 +14,33 @@ from tfwsss.strict_zip import strict_zip
 
 _PLACES = 512  # of the kernel in each photo
 _LARGEST = 640  # pixels a side; of larger photos the middle, or all maps of a large network would fill the memory
+_MOST_INPUTS = 4608  # whose covariance is looked at together: 512 channels of 3x3, 170 MB
 _DAMPING = 0.01  # of the mean variance
 
 
 class KernelInputs:
-    """Moments of the values below one convolution's kernel, inputs = channels of a group * height * width of the kernel.
+    """Moments of the values below one convolution's kernel: channels of a group * height * width of the kernel.
+
+    Of very many the covariance would fill the memory: they are taken in parts of whole channels, and what values of
+    different parts have in common is left out.
 
     Args:
         node: the convolution.
         shape: of its weights, [outputs, channels of a group, height, width].
+
+    Attributes:
+        source: name of the convolution's input.
+        groups: of the convolution.
+        parts: of a group's values.
+        inputs: values of a part.
     """
 
     def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...]):
         facts = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         self.source = node.input[0]
         self.groups = facts.get("group", 1)
-        self.inputs = math.prod(shape[1:])
+        self.parts = next(parts for parts in range(1, shape[1] + 1) if shape[1] % parts == 0 and (math.prod(shape[1:]) <= parts * _MOST_INPUTS or parts == shape[1]))
+        self.inputs = math.prod(shape[1:]) // self.parts
         self._sides = shape[2:]
         self._strides = facts.get("strides", [1, 1])
         self._dilations = facts.get("dilations", [1, 1])
@@ -47,7 +58,7 @@ class KernelInputs:
         return np.pad(values, ((0, 0), (before[0], after[0]), (before[1], after[1]))) if any((*before, *after)) else values
 
     def patches(self, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """The kernel's inputs at some places of a map [channels, height, width]: [groups, places, inputs]."""
+        """The kernel's inputs at some places of a map [channels, height, width]: [groups, places, parts * inputs]."""
         values = self._padded(values)
         geometry = strict_zip(values.shape[1:], self._strides, self._dilations, self._sides)
         height, width = ((size - dilation * (side - 1) - 1) // stride + 1 for size, stride, dilation, side in geometry)
@@ -58,23 +69,31 @@ class KernelInputs:
         )
         seen = values[:, rows[:, :, np.newaxis], columns[:, np.newaxis, :]]  # [channels, places, height, width]
         seen = seen.reshape(self.groups, -1, len(places), math.prod(self._sides)).transpose(0, 2, 1, 3)
-        return np.ascontiguousarray(seen).reshape(self.groups, len(places), self.inputs)
+        return np.ascontiguousarray(seen).reshape(self.groups, len(places), -1)
+
+    def split(self, values: np.ndarray) -> np.ndarray:
+        """[groups, n, parts * inputs] -> [groups * parts, n, inputs]."""
+        return values.reshape(self.groups, -1, self.parts, self.inputs).transpose(0, 2, 1, 3).reshape(self.groups * self.parts, -1, self.inputs)
+
+    def joined(self, values: np.ndarray) -> np.ndarray:
+        """The reverse of `split`."""
+        return values.reshape(self.groups, self.parts, -1, self.inputs).transpose(0, 2, 1, 3).reshape(self.groups, -1, self.parts * self.inputs)
 
     def add(self, values: np.ndarray, generator: np.random.Generator) -> None:
         """Take some places of another map into account."""
-        patches = self.patches(values, generator)
+        patches = self.split(self.patches(values, generator))
         self._count += patches.shape[1]
         self._first = self._first + patches.sum(1, dtype=np.float64)
         self._second = self._second + patches.transpose(0, 2, 1) @ patches
 
     @property
     def mean(self) -> np.ndarray:
-        """[groups, inputs] float64."""
+        """[groups * parts, inputs] float64."""
         return self._first / self._count
 
     @property
     def covariance(self) -> np.ndarray:
-        """[groups, inputs, inputs] float64, damped so that it is positive definite.
+        """[groups * parts, inputs, inputs] float64, damped so that it is positive definite.
 
         The fewer places were seen for the number of inputs, the stronger: what 30 say of 1,000 is mostly chance.
         """
@@ -84,7 +103,7 @@ class KernelInputs:
         matrix -= self.mean[:, :, np.newaxis] * self.mean[:, np.newaxis, :]
         variance = np.trace(matrix, axis1=1, axis2=2) / self.inputs
         # The second is above the rounding errors of sums in float32, the third for inputs that are always 0.
-        damping = np.maximum.reduce([_DAMPING * max(1.0, self.inputs / self._count) * variance, 1e-5 * power, np.full(self.groups, 1e-20)])
+        damping = np.maximum.reduce([_DAMPING * max(1.0, self.inputs / self._count) * variance, 1e-5 * power, np.full(len(power), 1e-20)])
         diagonal = np.arange(self.inputs)
         matrix[:, diagonal, diagonal] += damping[:, np.newaxis]
         return matrix

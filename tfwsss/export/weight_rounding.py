@@ -58,18 +58,19 @@ class _Kernel:
 
     @property
     def moment_bytes(self) -> int:
-        return sum(8 * inputs.groups * inputs.inputs**2 for inputs, _, _ in self.users)
+        return sum(4 * inputs.groups * inputs.parts * inputs.inputs**2 for inputs, _, _ in self.users)
 
     def round(self) -> None:
         shape, inputs = self.original.shape, self.users[0][0]
-        weights = self.original.reshape(inputs.groups, -1, inputs.inputs).astype(np.float64)
-        scales = np.broadcast_to(self.scales, shape[:1]).reshape(inputs.groups, -1)
+        weights = inputs.split(self.original.reshape(inputs.groups, -1, inputs.parts * inputs.inputs)).astype(np.float64)
+        scales = np.broadcast_to(self.scales, shape[:1]).reshape(inputs.groups, -1).repeat(inputs.parts, axis=0)
         rounded = round_with_feedback(weights, scales, sum(user.covariance for user, _, _ in self.users))
-        self.integers.CopyFrom(numpy_helper.from_array(rounded.reshape(shape), self.integers.name))
+        self.integers.CopyFrom(numpy_helper.from_array(inputs.joined(rounded).reshape(shape), self.integers.name))
         errors = weights - rounded * scales[:, :, np.newaxis]
         for user, bias, bias_scales in self.users:
             # It makes up for an error that is the same everywhere.
-            values = numpy_helper.to_array(bias) + np.rint((errors @ user.mean[:, :, np.newaxis]).ravel() / bias_scales).astype(np.int32)
+            lost = (errors @ user.mean[:, :, np.newaxis]).reshape(inputs.groups, inputs.parts, -1).sum(1).ravel()
+            values = numpy_helper.to_array(bias) + np.rint(lost / bias_scales).astype(np.int32)
             bias.CopyFrom(numpy_helper.from_array(values, bias.name))
         self.users.clear()  # their moments may take hundreds of megabytes
 
