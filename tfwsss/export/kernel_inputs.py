@@ -124,4 +124,4 @@ def examine(model: onnx.ModelProto, kernels: list[KernelInputs], images) -> None
     for number, image in enumerate(images):
         values = dict(strict_zip(names, session.run(names, {"images": _middle(image)[np.newaxis]})))
         for kernel in kernels:
-            kernel.add(values[kernel.source][0], np.random.default_rng(number))  # whoever else is there
+            kernel.add(values[kernel.source][0], np.random.default_rng(number))  # the same places however kernels are batched

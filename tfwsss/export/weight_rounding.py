@@ -19,7 +19,7 @@ from tfwsss.export.kernel_inputs import KernelInputs, examine
 
 LIMIT = 64  # magnitude of a weight of 7 bits, as ONNX Runtime counts them
 
-_BLOCK = 128  # weights between which the feedback is not a matrix product
+_BLOCK = 128  # inputs rounded one by one; the feedback of all blocks before is one matrix product
 _BATCH_BYTES = 1 << 30  # for the moments of the kernels that are examined in one go
 
 
