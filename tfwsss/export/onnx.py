@@ -120,7 +120,7 @@ def export_onnx(
         model, class_names, normalization, scales, flip, metadata: see `export_saved_model`.
         path: the file to write; it appears complete or not at all.
         precision: fp32; fp16: weights and arithmetic in half precision except resizing, softmax and argmax; int8: static
-            quantisation (QDQ) with one weight scale per output channel, the last convolution left in fp32.
+            quantisation (QDQ) with one weight scale per output channel and class scores in float32.
         calibration_images: int8 only: training photos, uint8 [H, W, 3] each, that fix the activation ranges and the rounding.
         calibration: int8 only: how ranges follow from the photos' activations.
         rounding: int8 only: feedback: weights are rounded such that a layer's outputs on the photos move least
