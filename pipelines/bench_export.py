@@ -30,6 +30,9 @@ from tfwsss.config import Config
 from tfwsss.cores import usable_cores
 from tfwsss.errors import StageError
 
+# Requests of a size before the first that counts: `Segmenter.warm_up` sends two, because ONNX Runtime plans its memory at
+# the first and takes it at the second; TensorFlow Serving sends those in the SavedModel, which are one of each kind.
+WARM_UP = {"onnx": 2, "saved_model": 1, "keras": 1}
 PRECISIONS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 
@@ -137,7 +140,7 @@ def _machine(device: str, threads: int) -> dict:
 
 
 def start_up(artefact: Artefact, case: Case, device: str, threads: int, starts: int) -> dict:
-    """Of fresh processes: the first request, the one after it, and the median of later ones, seconds (medians)."""
+    """Of fresh processes: the first request, the first after the warm-up, and the median of later ones, seconds (medians)."""
     first, warmed, steady = [], [], []
     for _ in range(starts):
         worker = _Worker(artefact.kind, artefact.path, device, threads)
@@ -145,8 +148,9 @@ def start_up(artefact: Artefact, case: Case, device: str, threads: int, starts: 
         taken = [seconds for _ in range(6) for seconds in worker.ask(**vars(case), seconds=0)["seconds"]]
         worker.close()
         first.append(taken[0])
-        warmed.append(taken[1])
-        steady.append(statistics.median(taken[2:]))
+        warm = WARM_UP[artefact.kind]
+        warmed.append(taken[warm])
+        steady.append(statistics.median(taken[warm + 1 :]))
     ratios = [late / usual for late, usual in zip(warmed, steady)]
     return {"first": statistics.median(first), "first_warmed": statistics.median(warmed), "steady": statistics.median(steady), "warmed_to_steady": statistics.median(ratios)}
 

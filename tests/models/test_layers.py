@@ -110,5 +110,7 @@ def test_group_normalisation_for_conversion_has_the_same_value():
     gamma, beta = layer.get_weights()
     expected = standard.reshape(x.shape) * gamma + beta
     np.testing.assert_allclose(model(x), expected, atol=2e-5)
-    with conversion():
-        np.testing.assert_allclose(model(x), expected, atol=2e-5)
+    for channels_last in (False, True):
+        with conversion(channels_last):
+            np.testing.assert_allclose(model(x), expected, atol=2e-5)
+            np.testing.assert_allclose(model(np.full((1, 3, 5, 24), 7, np.float32)), np.broadcast_to(beta, (1, 3, 5, 24)), atol=2e-3)

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from tfwsss.atomic import atomic_path
 from tfwsss.errors import ExportError
-from tfwsss.export.graph_layout import spread_normalization
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
+from tfwsss.export.normalization_layout import spread_normalization
 from tfwsss.export.receptive_field import receptive_field
 from tfwsss.models import conversion
 from tfwsss.normalization import Normalization
@@ -22,7 +22,7 @@ OUTPUTS = ("mask", "scores")
 _AXES = ("batch", "height", "width")
 
 
-def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
+def _convert(inference: Inference, outputs, opset: int, channels_last: bool) -> onnx.ModelProto:
     # Imported here because it takes a second and prints; most users of this package export a SavedModel or nothing.
     import tf2onnx
 
@@ -35,7 +35,7 @@ def _convert(inference: Inference, outputs, opset: int) -> onnx.ModelProto:
         compute = {"mask": inference.mask, "scores": inference.scores}
         return {name: compute[name](images) for name in outputs}
 
-    with conversion(), without_copies():
+    with conversion(channels_last), without_copies():
         model, _ = tf2onnx.convert.from_function(segment, input_signature=signature, opset=opset)
     spread_normalization(model)
     return model
@@ -124,7 +124,7 @@ def export_onnx(
         calibration_images: int8 only: training photos, uint8 [H, W, 3] each, that fix the activation ranges and the rounding.
         calibration: int8 only: how ranges follow from the photos' activations.
         rounding: int8 only: feedback: weights are rounded such that a layer's outputs on the photos move least
-            (`tfwsss.export.weight_rounding`); nearest: each for itself, which takes no time.
+            (`tfwsss.export.int8.weight_rounding`); nearest: each for itself, which takes no time.
         opset: ONNX operator set, 13 or later.
 
     Raises:
@@ -141,16 +141,18 @@ def export_onnx(
         raise ExportError(f"opset: found {opset}, expected 13 or later")
     inference = Inference(model, normalization, scales=scales, flip=flip)
     properties = describe(inference, class_names, metadata)
-    exported = _convert(inference, outputs, opset)
+    exported = _convert(inference, outputs, opset, channels_last=precision == "int8")
     _finish(exported, outputs, inference.num_labels)
     facts = {"precision": precision, "opset": opset, "outputs": list(outputs), "receptive_field": receptive_field(exported, inference.is_plain)}
     properties |= facts
-    if precision != "fp32":
-        # Imported here because the quantisation tools bring more packages than exporting fp32 needs.
-        from tfwsss.export.precision import to_float16, to_int8
+    # Imported here because the tools for it bring more packages than exporting fp32 needs.
     if precision == "fp16":
+        from tfwsss.export.float16 import to_float16
+
         exported = to_float16(exported)
     elif precision == "int8":
+        from tfwsss.export.int8 import to_int8
+
         exported = to_int8(exported, calibration_images, calibration, rounding)
         properties["calibration"] = {"method": calibration, "images": len(calibration_images), "rounding": rounding}
     if precision != "fp32":

@@ -1,33 +1,55 @@
-"""Group normalisation (Wu & He, ECCV 2018), with a form of its own for conversion."""
+"""Group normalisation (Wu & He, ECCV 2018), with forms of its own for conversion."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
 
-from tfwsss.models.conversion import is_converting
+from tfwsss.models.conversion import has_channels_last, is_converting
 
 
 @keras.saving.register_keras_serializable(package="tfwsss")
 class GroupNormalization(keras.layers.GroupNormalization):
     """Keras' layer over the last axis of [B, h, w, c] that heeds `conversion`.
 
-    Keras reduces a five-axis tensor over three axes and scales it in the same shape. Runtimes that keep channels first
-    transpose for that and find no fast path for such reductions and broadcasts: three quarters of a quantised network's
-    time can go there. For conversion the same sums run over one contiguous axis, and the result is one multiplication
-    and one addition per channel.
+    Keras reduces a five-axis tensor over three axes and scales it in the same shape. Runtimes find no fast path for such
+    reductions and broadcasts, and those that keep channels first transpose for it: three quarters of a quantised network's
+    time can go there. For conversion the sums run over one contiguous axis or, with channels last, are a matrix product,
+    and the result is one multiplication and one addition per channel.
     """
 
     def call(self, inputs):
         if not is_converting():
             return super().call(inputs)
-        channels = inputs.shape[-1]
-        x = tf.transpose(tf.cast(inputs, tf.float32), [0, 3, 1, 2])
-        groups = tf.reshape(x, [tf.shape(inputs)[0], self.groups, -1])
-        mean = tf.reduce_mean(groups, axis=2, keepdims=True)
-        variance = tf.reduce_mean(tf.square(groups - mean), axis=2, keepdims=True)
+        x, channels = tf.cast(inputs, tf.float32), inputs.shape[-1]
         per_channel = [1, self.groups, channels // self.groups]
+        if has_channels_last():
+            mean, variance = self._moments(x)
+        else:
+            x = tf.transpose(x, [0, 3, 1, 2])
+            groups = tf.reshape(x, [tf.shape(x)[0], self.groups, -1])
+            mean = tf.reduce_mean(groups, axis=2, keepdims=True)
+            variance = tf.reduce_mean(tf.square(groups - mean), axis=2, keepdims=True)
         scale = tf.math.rsqrt(variance + self.epsilon) * tf.reshape(self.gamma, per_channel)
         shift = tf.reshape(self.beta, per_channel) - mean * scale
-        scale, shift = (tf.reshape(value, [-1, channels, 1, 1]) for value in (scale, shift))
-        return tf.cast(tf.transpose(x * scale + shift, [0, 2, 3, 1]), self.compute_dtype)
+        shape = [-1, 1, 1, channels] if has_channels_last() else [-1, channels, 1, 1]
+        x = x * tf.reshape(scale, shape) + tf.reshape(shift, shape)
+        return tf.cast(x if has_channels_last() else tf.transpose(x, [0, 2, 3, 1]), self.compute_dtype)
+
+    def _moments(self, x):
+        """float32 [B, h, w, c] -> mean and variance of the groups, [B, groups, 1] each.
+
+        The variance is the mean square less the square of the mean: with channels last a subtraction at every place would
+        cost as much as a convolution. What float32 loses by it is far below the steps of the 8-bit maps around it.
+        """
+        channels = x.shape[-1]
+        places = tf.reshape(x, [tf.shape(x)[0], -1, channels])
+        count = tf.shape(places)[1]
+        average = tf.fill([1, count], 1.0 / tf.cast(count, tf.float32))
+
+        def of_groups(values):
+            per_channel = tf.reshape(tf.matmul(average, values), [-1, self.groups, channels // self.groups])
+            return tf.reduce_mean(per_channel, axis=2, keepdims=True)
+
+        mean = of_groups(places)
+        return mean, tf.maximum(of_groups(tf.square(places)) - tf.square(mean), 0.0)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
-from tfwsss.export.kernel_inputs import KernelInputs, examine
+from tfwsss.export import graph as graphs
+from tfwsss.export.int8.kernel_inputs import KernelInputs, examine
 
 LIMIT = 64  # magnitude of a weight of 7 bits, as ONNX Runtime counts them
 
@@ -49,29 +50,44 @@ def round_with_feedback(weights: np.ndarray, scales: np.ndarray, covariance: np.
     return rounded
 
 
-class _Kernel:
-    """The weights of one convolution, or of several where the network runs at several scales."""
+class _Bias:
+    """What a convolution adds: integers with scales, or float32 behind a matrix product."""
 
-    def __init__(self, original: np.ndarray, integers: onnx.TensorProto, scales: np.ndarray):
-        self.original, self.integers, self.scales = original, integers, scales
-        self.users: list[tuple[KernelInputs, onnx.TensorProto, np.ndarray]] = []  # with the bias of each and its scales
+    def __init__(self, tensor: onnx.TensorProto, scales: np.ndarray | None):
+        self._tensor, self._scales = tensor, scales
+
+    def add(self, values: np.ndarray) -> None:
+        old = numpy_helper.to_array(self._tensor)
+        new = old + (values.reshape(old.shape) if self._scales is None else np.rint(values / self._scales)).astype(old.dtype)
+        self._tensor.CopyFrom(numpy_helper.from_array(new, self._tensor.name))
+
+
+class _Kernel:
+    """The weights of one convolution, or of several where the network runs at several scales.
+
+    `is_matrix`: of a convolution in the form of a matrix product, [channels, outputs].
+    """
+
+    def __init__(self, original: np.ndarray, integers: onnx.TensorProto, scales: np.ndarray, is_matrix: bool):
+        self.original, self.integers, self.scales, self._is_matrix = original, integers, scales, is_matrix
+        self.users: list[tuple[KernelInputs, _Bias | None]] = []
 
     @property
     def moment_bytes(self) -> int:
-        return sum(4 * inputs.groups * inputs.parts * inputs.inputs**2 for inputs, _, _ in self.users)
+        return sum(4 * inputs.groups * inputs.parts * inputs.inputs**2 for inputs, _ in self.users)
 
     def round(self) -> None:
         shape, inputs = self.original.shape, self.users[0][0]
         weights = inputs.split(self.original.reshape(inputs.groups, -1, inputs.parts * inputs.inputs)).astype(np.float64)
         scales = np.broadcast_to(self.scales, shape[:1]).reshape(inputs.groups, -1).repeat(inputs.parts, axis=0)
-        rounded = round_with_feedback(weights, scales, sum(user.covariance for user, _, _ in self.users))
-        self.integers.CopyFrom(numpy_helper.from_array(inputs.joined(rounded).reshape(shape), self.integers.name))
+        rounded = round_with_feedback(weights, scales, sum(user.covariance for user, _ in self.users))
+        integers = inputs.joined(rounded).reshape(shape)
+        integers = np.ascontiguousarray(integers[:, :, 0, 0].T) if self._is_matrix else integers
+        self.integers.CopyFrom(numpy_helper.from_array(integers, self.integers.name))
         errors = weights - rounded * scales[:, :, np.newaxis]
-        for user, bias, bias_scales in self.users:
-            # It makes up for an error that is the same everywhere.
-            lost = (errors @ user.mean[:, :, np.newaxis]).reshape(inputs.groups, inputs.parts, -1).sum(1).ravel()
-            values = numpy_helper.to_array(bias) + np.rint(lost / bias_scales).astype(np.int32)
-            bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+        for user, bias in self.users:
+            if bias is not None:  # it makes up for an error that is the same everywhere
+                bias.add((errors @ user.mean[:, :, np.newaxis]).reshape(inputs.groups, inputs.parts, -1).sum(1).ravel())
         self.users.clear()  # their moments may take hundreds of megabytes
 
 
@@ -79,20 +95,30 @@ def _kernels(quantized: onnx.ModelProto, model: onnx.ModelProto) -> list[_Kernel
     """Those of `quantized` that have 8 bits; nodes have the same names in both."""
     constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
     floats = {tensor.name: tensor for tensor in model.graph.initializer}
-    originals = {node.name: node for node in model.graph.node}
+    originals, sources, readers = {node.name: node for node in model.graph.node}, graphs.producers(model.graph), graphs.readers(model.graph)
     dequantized = {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
 
     def constant(name: str) -> tuple[onnx.TensorProto, np.ndarray]:
         integers, scales = dequantized[name].input[:2]
         return constants[integers], numpy_helper.to_array(constants[scales]).astype(np.float64)
 
+    def added(product: onnx.NodeProto) -> _Bias | None:  # see `products_in_float32`
+        (first,) = readers[product.output[0]]
+        biases = [node.input[1] for node in readers[first.output[0]] if node.op_type == "Add" and node.input[1] in constants]
+        return _Bias(constants[biases[0]], None) if biases else None
+
     kernels: dict[str, _Kernel] = {}
     for node in quantized.graph.node:
-        if node.op_type == "Conv" and node.input[1] in dequantized:
-            original = originals[node.name]
-            values = numpy_helper.to_array(floats[original.input[1]])
-            kernel = kernels.setdefault(original.input[1], _Kernel(values, *constant(node.input[1])))
-            kernel.users.append((KernelInputs(original, values.shape), *constant(node.input[2])))
+        if node.op_type not in ("Conv", "MatMul") or node.input[1] not in dequantized:
+            continue
+        original, is_matrix = originals[node.name], node.op_type == "MatMul"
+        values = numpy_helper.to_array(floats[original.input[1]])
+        if is_matrix:
+            values = values.T[:, :, np.newaxis, np.newaxis]
+            channels_first = sources[original.input[0]].input[0]
+            original = helper.make_node("Conv", [channels_first, *original.input[1:]], original.output)
+        kernel = kernels.setdefault(original.input[1], _Kernel(values, *constant(node.input[1]), is_matrix))
+        kernel.users.append((KernelInputs(original, values.shape), added(node) if is_matrix else _Bias(*constant(node.input[2]))))
     return list(kernels.values())
 
 
@@ -109,7 +135,8 @@ def _batches(kernels: list[_Kernel]) -> Iterator[list[_Kernel]]:
 
 
 def round_weights(quantized: onnx.ModelProto, model: onnx.ModelProto, images) -> None:
-    """Round the convolution weights of `quantized` anew, in place, and correct its biases; the scales stay.
+    """Round the weights of the convolutions and their matrix products in `quantized` anew, in place, and correct the
+    biases; the scales stay.
 
     Args:
         quantized: what `quantize_static` has made of `model` in QDQ form, with symmetric weights of 7 bits and a bias for
@@ -118,6 +145,6 @@ def round_weights(quantized: onnx.ModelProto, model: onnx.ModelProto, images) ->
         images: uint8 [H, W, 3] photos.
     """
     for batch in _batches(_kernels(quantized, model)):
-        examine(model, [inputs for kernel in batch for inputs, _, _ in kernel.users], images)
+        examine(model, [inputs for kernel in batch for inputs, _ in kernel.users], images)
         for kernel in batch:
             kernel.round()

@@ -1,4 +1,4 @@
-"""Smaller numbers in an ONNX segmenter: half precision, and 8-bit integers calibrated on photos."""
+"""8-bit integers in an ONNX segmenter, calibrated on photos."""
 
 from __future__ import annotations
 
@@ -10,37 +10,17 @@ import onnx
 import onnxruntime
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel
 
 from tfwsss.errors import ExportError
-from tfwsss.export.graph_layout import align_depthwise, own_biases, score_convolutions, scores_by_matmul
-from tfwsss.export.weight_rounding import round_weights
+from tfwsss.export import graph as graphs
+from tfwsss.export.int8.fusing import share_scales, sizes_of_integers
+from tfwsss.export.int8.layout import ACTIVATIONS, align_depthwise, own_biases, products_in_float32, score_convolutions
+from tfwsss.export.int8.weight_rounding import round_weights
 
-# Interpolation coordinates and the comparison of nearly equal scores lose the most from short mantissas.
-_FLOAT32_OPERATIONS = ["Resize", "ArgMax", "Softmax", "ReduceMean", "GlobalAveragePool"]
-_ACTIVATIONS = ("Relu", "Clip")  # part of the convolution before or after them
 # Of feature maps that are quantised anyway. Resize stays in float32: ONNX Runtime's is five times faster there.
 _FOLLOWERS = ("Add", "Concat", "MaxPool", "GlobalAveragePool")
 ROUNDINGS = ("feedback", "nearest")
 _CALIBRATION = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile}
-
-
-def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model computing in float16; inputs and outputs keep their types."""
-    half = convert_float_to_float16(model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATIONS])
-    _drop_repeated_casts(half.graph)
-    OnnxModel.graph_topological_sort(half.graph)  # the casts it inserts are appended, the standard wants them in order
-    return half
-
-
-def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
-    """The converter writes the same Cast once for every float32 operation that reads a value."""
-    seen = set()
-    for node in [node for node in graph.node if node.op_type == "Cast"]:
-        if node.output[0] in seen:
-            graph.node.remove(node)
-        seen.add(node.output[0])
 
 
 class _Photos(CalibrationDataReader):
@@ -68,19 +48,19 @@ def _fold(model: onnx.ModelProto, folder: Path) -> Path:
     return folder / "folded.onnx"
 
 
-def _quantized_nodes(graph: onnx.GraphProto) -> set[str]:
+def quantized_nodes(graph: onnx.GraphProto) -> set[str]:
     """Names of the nodes that are worth 8 bits: convolutions and what lies between them.
 
     An operation on maps whose sources are not quantised (group normalisation, test-time variants) or on sizes would gain
     nothing from it and lose accuracy; the variance of a group in 8 bits is none.
     """
-    producers = {name: node for node in graph.node for name in node.output}
+    producers = graphs.producers(graph)
     constants = {tensor.name for tensor in graph.initializer}
     chosen: set[str] = set()
     quantized: set[str] = set()  # with the resized copies of quantised maps
     for node in graph.node:
         sources = [producers.get(name) for name in node.input if name and name not in constants]
-        if node.op_type == "Conv" or node.op_type in _ACTIVATIONS:
+        if node.op_type == "Conv" or node.op_type in ACTIVATIONS:
             chosen.add(node.name)
         elif node.op_type in _FOLLOWERS and all(source is not None and source.name in quantized for source in sources):
             chosen.add(node.name)
@@ -95,7 +75,7 @@ def to_int8(model: onnx.ModelProto, images, calibration: str, rounding: str = "f
     Args:
         images: uint8 [H, W, 3] photos, of any sizes.
         calibration: "minmax", "entropy" or "percentile".
-        rounding: "feedback": see `tfwsss.export.weight_rounding`; "nearest": each weight for itself.
+        rounding: "feedback": see `tfwsss.export.int8.weight_rounding`; "nearest": each weight for itself.
 
     Raises:
         ExportError: unknown `calibration` or `rounding`, or an image of another type or shape.
@@ -111,14 +91,14 @@ def to_int8(model: onnx.ModelProto, images, calibration: str, rounding: str = "f
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folded = onnx.load(_fold(model, folder))
-        # Class scores: neighbouring labels are told apart by small differences.
-        scores = {node.name for node in score_convolutions(folded)}
-        products = scores_by_matmul(folded)
+        scores = score_convolutions(folded)
+        products = products_in_float32(folded, quantized_nodes(folded.graph))
         align_depthwise(folded)
         own_biases(folded)
         add_pre_process_metadata(folded)  # else quantize_static advises to prepare the model
         onnx.save(folded, folder / "prepared.onnx")
-        nodes = _quantized_nodes(folded.graph) - scores | set(products)
+        # Scores of another form than 1x1 stay in float32: neighbouring labels are told apart by small differences.
+        nodes = quantized_nodes(folded.graph) - scores | set(products)
         quantize_static(
             folder / "prepared.onnx",
             folder / "int8.onnx",
@@ -138,6 +118,8 @@ def to_int8(model: onnx.ModelProto, images, calibration: str, rounding: str = "f
             extra_options={"CalibStridedMinMax": 1, "OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         quantized = onnx.load(folder / "int8.onnx")
+    sizes_of_integers(quantized)
+    share_scales(quantized, folded)
     if rounding == "feedback":
         round_weights(quantized, folded, images)
     return quantized

@@ -10,10 +10,10 @@ import pytest
 from onnx import numpy_helper
 
 from tfwsss.export import export_onnx
-from tfwsss.export.graph_layout import align_depthwise, own_biases, scores_by_matmul
-from tfwsss.export.precision import to_int8
+from tfwsss.export.int8 import to_int8
+from tfwsss.export.int8.layout import align_depthwise, own_biases, products_in_float32
+from tfwsss.export.int8.quantization import quantized_nodes
 from tfwsss.models import build_segmenter, normalization
-from tfwsss.normalization import CAFFE_VGG16, SYMMETRIC, TORCH
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
@@ -52,12 +52,17 @@ def test_aligned_channels_give_the_same_scores(decoder):
     assert align_depthwise(changed) == 0
 
 
-def test_scores_by_matmul_are_the_same_scores(decoder):
+def test_products_in_float32_are_the_same_scores(decoder):
     model, images = decoder
     expected = run(model, images)
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    assert scores_by_matmul(changed) == ["score/channels_last", "score/matmul"]
+    scores = next(node for node in reversed(model.graph.node) if node.op_type == "Conv")
+    names = products_in_float32(changed, quantized_nodes(model.graph))
+    assert names[-2:] == [f"{scores.name}/channels_last", f"{scores.name}/product"]
+    kinds = {node.name: node.op_type for node in changed.graph.node}
+    assert [kinds[name] for name in names] == ["Transpose", "MatMul"] * (len(names) // 2)
+    assert not {tensor.name for tensor in changed.graph.initializer} - {name for node in changed.graph.node for name in node.input}
     onnx.checker.check_model(changed, full_check=True)
     np.testing.assert_allclose(run(changed, images), expected, atol=1e-6)
 
@@ -72,21 +77,9 @@ def test_int8_is_one_island_without_the_sizes_and_with_scores_in_float32(decoder
         if node.op_type in ("Conv", "MatMul"):
             assert [sources[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2, node.name
     assert readers[next(node for node in quantized.graph.node if node.op_type == "MatMul").output[0]].op_type != "QuantizeLinear"
-    assert "QuantizeLinear" not in {sources[node.input[0]].op_type for node in quantized.graph.node if node.op_type == "Shape" and node.input[0] in sources}
+    assert "DequantizeLinear" not in {sources[node.input[0]].op_type for node in quantized.graph.node if node.op_type == "Shape" and node.input[0] in sources}
     # What is left of them is in the convolutions; older converters reshape the one pooled cell before its normalisation.
     assert not {"Clip", "BatchNormalization"} & {kind for name, kind in operations.items() if "aspp_pool" not in name}
-
-
-@pytest.mark.parametrize("colours", [TORCH, CAFFE_VGG16, SYMMETRIC])
-def test_normalization_is_elementwise_and_channels_first(tiny_model, tmp_path, colours):
-    path = export_onnx(tiny_model, tmp_path / "m.onnx", class_names=("cat", "dog", "horse"), normalization=colours, outputs=("scores",))
-    graph = onnx.load(path).graph
-    kernels = [numpy_helper.to_array(tensor).shape for tensor in graph.initializer if len(tensor.dims) == 4]
-    assert (3, 3, 1, 1) not in kernels
-    used = {name for node in graph.node for name in node.input}
-    assert {tensor.name for tensor in graph.initializer} <= used
-    kinds = [node.op_type for node in graph.node if node.name.startswith("normalization_0/")]
-    assert kinds == {TORCH: ["Mul", "Add"], CAFFE_VGG16: ["Gather", "Add"], SYMMETRIC: ["Mul", "Add"]}[colours]
 
 
 def test_no_two_convolutions_share_a_bias(decoder):
@@ -107,3 +100,22 @@ def test_no_two_convolutions_share_a_bias(decoder):
     np.testing.assert_allclose(run(changed, images), expected, atol=1e-6)
     biases = [node.input[2] for node in changed.graph.node if node.op_type == "Conv"]
     assert len(set(biases)) == len(biases) == len(convolutions)
+
+
+def test_group_normalization_sees_maps_that_were_never_quantized(made, tmp_path, photo):
+    segmenter = made("resnet50v15")
+    assert any("GroupNormalization" in type(layer).__name__ for layer in segmenter.model.layers)
+    photos = [photo(60, 80, seed) for seed in range(2)]
+    export_onnx(segmenter.model, tmp_path / "m.onnx", precision="int8", calibration_images=photos, **segmenter.arguments)
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    readers: dict[str, set[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    products = [node for node in graph.node if node.op_type == "MatMul" and set(node.input) <= dequantized]
+    # ASPP: pooled, 1x1, three dilated, together; the decoder's low-level one and its two; the scores.
+    assert len(products) == 10
+    assert all("QuantizeLinear" not in readers[node.output[0]] for node in products)
+    normalization = [name for node in graph.node if node.op_type == "Mul" and "norm" in node.name for name in node.input]
+    assert normalization and not dequantized & set(normalization)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from tfwsss.export import export_onnx, kernel_inputs, weight_rounding
-from tfwsss.export.kernel_inputs import KernelInputs, examine
-from tfwsss.export.precision import to_int8
-from tfwsss.export.weight_rounding import LIMIT, round_with_feedback
+from tfwsss.export import export_onnx
+from tfwsss.export.int8 import kernel_inputs, to_int8, weight_rounding
+from tfwsss.export.int8.kernel_inputs import KernelInputs, examine
+from tfwsss.export.int8.weight_rounding import LIMIT, round_with_feedback
 from tfwsss.normalization import TORCH
 from tfwsss.strict_zip import strict_zip
 
@@ -171,7 +171,8 @@ def test_only_integers_change_and_batches_make_no_difference(tiny_model, tmp_pat
     pairs = [pair for pair in strict_zip(nearest.graph.initializer, whole.graph.initializer) if pair[0] != pair[1]]
     for old, new in pairs:
         assert (old.name, old.data_type, old.dims) == (new.name, new.data_type, new.dims)
-    assert sorted(old.data_type for old, _ in pairs) == sorted(2 * [onnx.TensorProto.INT8, onnx.TensorProto.INT32])  # of both convolutions
+    of_convolutions, of_scores = 2 * [onnx.TensorProto.INT8, onnx.TensorProto.INT32], [onnx.TensorProto.INT8]
+    assert sorted(old.data_type for old, _ in pairs) == sorted(of_convolutions + of_scores)
     assert list(nearest.graph.node) == list(whole.graph.node)
 
 
@@ -190,3 +191,14 @@ def test_of_a_large_photo_the_middle_is_seen(monkeypatch):
     seen = KernelInputs(node, (1, 3, 1, 1))
     examine(model, [seen], [image])
     np.testing.assert_array_equal(seen.mean, [[100, 100, 100]])
+
+
+def test_matrix_products_are_rounded_and_their_bias_makes_up_for_it(made, tmp_path, photo):
+    segmenter = made("resnet50v15")
+    export_onnx(segmenter.model, tmp_path / "m.onnx", **segmenter.arguments)
+    model, photos = onnx.load(tmp_path / "m.onnx"), [photo(60, 80, seed) for seed in range(2)]
+    nearest, fed_back = (to_int8(model, photos, "minmax", rounding).graph for rounding in ("nearest", "feedback"))
+    matrices = {node.input[1].replace("_DequantizeLinear_Output", "_quantized") for node in fed_back.node if node.op_type == "MatMul"}
+    changed = {old.name: old for old, new in strict_zip(nearest.initializer, fed_back.initializer) if old != new}
+    assert matrices and matrices <= set(changed)
+    assert [list(tensor.dims) for tensor in changed.values() if tensor.data_type == onnx.TensorProto.FLOAT] == [[4, 1, 1]]  # of the scores
