@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional  # Typer evaluates annotations, and Python 3.9 has no `X | None`
 
@@ -142,13 +143,23 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
     _run(_load(config, set_, work_dir), "report", "report", any_code=any_code)
 
 
+class ScoredStage(str, Enum):
+    """Stages with a table of scores."""
+
+    label_scores = "label_scores"
+    evaluate = "evaluate"
+
+
 @app.command()
-def summary(work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")]) -> None:
+def summary(
+    work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")],
+    stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
+) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
     from pipelines.scoring import load_table
     from tfwsss.report.summary import summarize
 
-    typer.echo(summarize([load_table(work) for work in work_dirs]))
+    typer.echo(summarize([load_table(work, stage.value) for work in work_dirs]))
 
 
 @app.command()

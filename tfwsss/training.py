@@ -18,7 +18,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tfwsss import stack
 from tfwsss.atomic import atomic_path
@@ -27,6 +26,7 @@ from tfwsss.config import Training
 from tfwsss.devices import split_batch, sum_over_workers
 from tfwsss.errors import StageError
 from tfwsss.optimizer import GroupedOptimizer, trainable_variables
+from tfwsss.weights.array_file import save_arrays
 
 CHECKPOINT = "checkpoint.safetensors"
 ALONE = Cluster()
@@ -130,7 +130,7 @@ class _Checkpoint:
         if not cluster.chief:
             return
         with atomic_path(self.path) as temporary:
-            save_file(arrays, temporary, metadata={"history": json.dumps(history), "stack": stack.NAME})
+            save_arrays(arrays, temporary, {"history": json.dumps(history), "stack": stack.NAME})
 
     def restore(self) -> list[dict]:
         """Load the state and return the history of the finished epochs; [] when there is no checkpoint."""

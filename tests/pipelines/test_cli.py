@@ -1,8 +1,12 @@
 """What the command line says to wrong input: one message, exit code 2, nothing half-written."""
 
+import json
+
 import pytest
 import yaml
 from PIL import Image
+
+from tfwsss.report.table import ScoreRow, ScoreTable
 
 
 @pytest.fixture
@@ -98,3 +102,15 @@ def test_summary_of_a_run_that_has_not_finished(invoke, tmp_path):
     code, text = invoke("summary", tmp_path, tmp_path)
     assert code == 2
     assert "evaluate/table.json: no such file; has stage evaluate finished there?" in text
+
+
+def test_summary_without_a_segmenter(invoke, tmp_path, capsys):
+    for run, score in (("a", 0.5), ("b", 0.6)):
+        folder = tmp_path / run / "label_scores"
+        folder.mkdir(parents=True)
+        rows = (ScoreRow("CAM", "train", 4, score, {"cat": score}), ScoreRow("walk", "train", 4, score + 0.1, {"cat": score}))
+        (folder / "table.json").write_text(json.dumps(ScoreTable(rows).to_dict()))
+    invoke("summary", tmp_path / "a", tmp_path / "b", "--stage", "label_scores")
+    text = capsys.readouterr().out
+    assert "65.0 \N{PLUS-MINUS SIGN} 7.1" in text and "+10.0" in text
+    assert invoke("summary", tmp_path / "a", "--stage", "export")[0] == 2

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from tfwsss import models
 from tfwsss.errors import WeightsError
 from tfwsss.weights import load_model, load_weights, named_variables, save_weights
+from tfwsss.weights.array_file import save_arrays
 
 SPECS = [
     ("classifier", {"backbone": "resnet38", "width": 0.05, "num_classes": 3}),
@@ -74,6 +75,24 @@ def test_two_layers_of_one_name_are_refused(tiny):
         named_variables(twice)
 
 
+def test_equal_weights_are_equal_bytes(tmp_path):
+    """safetensors itself writes the metadata in a random order."""
+    model = models.build_classifier("mobilenetv2", 3, width=0.35)
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        save_weights(model, file)
+    assert len({file.read_bytes() for file in files}) == 1
+    text = {"b": "\u00e9 \"\\ \n\t\x01\x7f \U0001f600 </", "a": "1"}  # what two ways to write JSON could differ in
+    arrays = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.ones(2, np.int8)}
+    for file in files:
+        save_arrays(arrays, file, text)
+    assert len({file.read_bytes() for file in files}) == 1
+    with safe_open(files[0], framework="numpy") as file:
+        assert file.metadata() == text
+    for name, array in load_file(files[0]).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path, tiny, monkeypatch):
     path = tmp_path / "w.safetensors"
     save_weights(tiny(), path)
@@ -83,7 +102,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, tiny, monkeypatch):
         target.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("tfwsss.weights.native.save_file", fails)
+    monkeypatch.setattr("tfwsss.weights.native.save_arrays", fails)
     with pytest.raises(OSError, match="disk full"):
         save_weights(tiny(), path)
     assert path.read_bytes() == before

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfwsss import stack
+from tfwsss.models.conversion import is_converting
 from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
 from tfwsss.models.group_norm import GroupNormalization
 
@@ -106,7 +107,10 @@ class Resize(keras.layers.Layer):
     def call(self, inputs):
         x, reference = inputs
         size = (tf.shape(reference)[1:3] + self.stride - 1) // self.stride
-        resized = tf.image.resize(x, size, method="bilinear", antialias=False)
+        if is_converting() and tuple(x.shape[1:3]) == (1, 1):  # pooled: runtimes interpolate between copies of one number
+            resized = tf.broadcast_to(x, [tf.shape(x)[0], size[0], size[1], x.shape[-1]])
+        else:
+            resized = tf.image.resize(x, size, method="bilinear", antialias=False)
         resized.set_shape(self.compute_output_shape((x.shape, reference.shape)))
         return tf.cast(resized, self.compute_dtype)
 

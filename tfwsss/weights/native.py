@@ -21,11 +21,11 @@ from pathlib import Path
 import keras
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tfwsss import models
 from tfwsss.atomic import atomic_path
 from tfwsss.errors import ConfigError, WeightsError
+from tfwsss.weights.array_file import save_arrays
 from tfwsss.weights.matching import fill
 from tfwsss.weights.variables import named_variables
 
@@ -52,7 +52,7 @@ def save_weights(model, path) -> None:
         metadata["arguments"] = json.dumps(spec["arguments"], sort_keys=True)
         metadata["head_layers"] = json.dumps(sorted(models.head_layers(model)))
     with atomic_path(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        save_arrays(arrays, temporary, metadata)
 
 
 def read_safetensors(path) -> tuple[dict, dict]:

@@ -1,0 +1,33 @@
+"""What most users have: photos and tags, and nobody's masks."""
+
+import csv
+import re
+import shutil
+
+import pytest
+import yaml
+
+from tests.pipelines.conftest import TINY
+
+
+@pytest.mark.slow
+def test_photos_and_tags_alone_become_a_model(finished, tmp_path, cli):
+    scenes, root = finished / "scenes", tmp_path / "photos"
+    shutil.copytree(scenes / "train", root)
+    with open(scenes / "train.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    (root / "tags.csv").write_text("".join(f"{image.rpartition('/')[2]},{tags}\n" for image, tags in rows))
+    training = {name: {**TINY[name], "epochs": 1} for name in ("classifier", "affinitynet", "segmenter")}
+    data = {"format": "folder", "root": str(root), "val_fraction": 0.3}
+    config = {**TINY, **training, "data": data, "evaluate": {"scales": [1.0]}, "export": {"precisions": ["fp32", "fp16"]}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    done = cli(tmp_path, "run", "mine.yaml", "--work-dir", "work")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "no masks for the training photos: CAMs, walk and pseudo labels are not scored" in said
+    assert "the accuracy of fp16 and int8 is not checked" in said
+    assert "mIoU" not in said and "nan" not in said.lower()
+    work = tmp_path / "work"
+    assert (work / "export/model.onnx").is_file() and len(list((work / "pseudo_labels").glob("**/*.png"))) > 0
+    text = re.sub(r"<[^>]*>", " ", (work / "report/index.html").read_text())
+    assert not re.search(r"\bnan\b", text, re.IGNORECASE)
