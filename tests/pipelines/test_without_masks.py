@@ -14,7 +14,7 @@ from tests.pipelines.conftest import TINY
 def test_photos_and_tags_alone_become_a_model(finished, tmp_path, cli):
     scenes, root = finished / "scenes", tmp_path / "photos"
     shutil.copytree(scenes / "train", root)
-    with open(scenes / "train.csv", newline="") as file:
+    with (scenes / "train.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     (root / "tags.csv").write_text("".join(f"{image.rpartition('/')[2]},{tags}\n" for image, tags in rows))
     training = {name: {**TINY[name], "epochs": 1} for name in ("classifier", "affinitynet", "segmenter")}

@@ -15,7 +15,7 @@ def save_arrays(arrays: dict, path: Path, metadata: dict[str, str]) -> None:
     8 bytes that say how long it is, and JSON with spaces at its end.
     """
     save_file(arrays, path, metadata)
-    with open(path, "r+b") as file:
+    with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
         header["__metadata__"] = dict(sorted(metadata.items()))
