@@ -11,6 +11,15 @@ from tfwsss.export import graph as graphs
 ACTIVATIONS = ("Relu", "Clip")  # part of the convolution before or after them
 
 
+def _is_normalized(name: str, readers: dict[str, list[onnx.NodeProto]]) -> bool:
+    """Whether a batch normalisation reads a value, or a value of another shape made of it."""
+    after = readers.get(name, [])
+    return any(
+        node.op_type == "BatchNormalization" or (node.op_type in ("Reshape", "Transpose") and _is_normalized(node.output[0], readers))
+        for node in after
+    )
+
+
 def products_in_float32(model: onnx.ModelProto, quantized: set[str]) -> list[str]:
     """Turn 1x1 convolutions whose results are not quantised anyway into matrix products over the channels.
 
@@ -36,7 +45,8 @@ def products_in_float32(model: onnx.ModelProto, quantized: set[str]) -> list[str
         if any(step != 1 for step in graphs.attribute(node, "strides", [1])) or any(graphs.attribute(node, "pads", [0])):
             continue
         after = [reader for reader in readers.get(node.output[0], []) if reader.op_type != "Shape"]
-        if any(reader.name in quantized for reader in after):
+        # ONNX Runtime 1.19 would make one product of both, and fail as it has four axes.
+        if any(reader.name in quantized for reader in after) or _is_normalized(node.output[0], readers):
             continue
         matrix = f"{kernel.name}/matrix"
         if kernel.name not in replaced:  # test-time variants share it
