@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 
 import onnxruntime
@@ -17,13 +19,22 @@ _NEEDED = {
 }
 
 
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is there; without it, trying CUDA would only print a warning."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def _wanted(device: str, available, engine_cache: Path) -> list:
     # The default searches the fastest algorithm anew for every image size, which takes seconds each time.
     cuda = (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})
     if device == "tensorrt":
         cache = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(engine_cache), "trt_timing_cache_enable": True, "trt_timing_cache_path": str(engine_cache)}
         return [(_TENSORRT, cache), cuda, _CPU]
-    return [cuda, _CPU] if device != "cpu" and _CUDA in available else [_CPU]
+    return [cuda, _CPU] if device == "cuda" or (device == "auto" and _CUDA in available and has_driver()) else [_CPU]
 
 
 def connect(path: Path, device: str, threads: int | None = None, engine_cache: Path | None = None, spinning: bool = True):

@@ -182,13 +182,21 @@ def test_cuda_never_falls_back_in_silence(pretend, exported):
         Segmenter(exported("local"), device="cuda")
 
 
-def test_auto_takes_what_works_and_says_which(pretend, exported):
+def test_auto_takes_what_works_and_says_which(pretend, exported, monkeypatch):
+    monkeypatch.setattr("serving.onnx.providers.has_driver", lambda: True)
     pretend([CUDA, CPU], [CPU])
     assert Segmenter(exported("local")).device == "cpu"
     pretend([CUDA, CPU], [CUDA, CPU])
     found = Segmenter(exported("local"))
     assert found.device == "cuda" and found._session.asked == [CUDA, CPU]
     assert Segmenter(exported("local"), device="cuda").device == "cuda"
+
+
+def test_auto_without_a_driver_says_nothing(pretend, exported, monkeypatch, capfd):
+    monkeypatch.setattr("serving.onnx.providers.has_driver", lambda: False)
+    pretend([CUDA, CPU], [CPU])
+    assert Segmenter(exported("local"))._session.asked == [CPU]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_cpu_does_not_touch_the_gpu(pretend, exported):
