@@ -119,3 +119,8 @@ def test_group_normalization_sees_maps_that_were_never_quantized(made, tmp_path,
     assert all("QuantizeLinear" not in readers[node.output[0]] for node in products)
     normalization = [name for node in graph.node if node.op_type == "Mul" and "norm" in node.name for name in node.input]
     assert normalization and not dequantized & set(normalization)
+    # CUDA kernels of ONNX Runtime resize the last two axes, whatever axes are meant.
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "m.onnx"), data_prop=True).graph
+    channels = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in inferred.value_info if len(value.type.tensor_type.shape.dim) == 4}
+    resized = [node for node in graph.node if node.op_type == "Resize"]
+    assert resized and all(channels[node.input[0]] == channels[node.output[0]] > 0 for node in resized)
