@@ -41,6 +41,13 @@ def _runner(config: Config):
     return Runner(STAGES, config)
 
 
+class ScoredStage(str, Enum):
+    """Stages with a table of scores, the one that has the most first."""
+
+    evaluate = "evaluate"
+    label_scores = "label_scores"
+
+
 def _run(config: Config, first: Optional[str], last: Optional[str], *, force: bool = False, any_code: bool = False) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
     runner = _runner(config)
@@ -48,7 +55,7 @@ def _run(config: Config, first: Optional[str], last: Optional[str], *, force: bo
     if not find_cluster().chief:
         return work
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
-    scored = [stage for stage in ("evaluate", "label_scores") if stage in done]
+    scored = [stage.value for stage in ScoredStage if stage.value in done]
     if scored:
         from pipelines.scoring import load_table
 
@@ -141,13 +148,6 @@ def bench_export(
 def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
     """Write report/index.html."""
     _run(_load(config, set_, work_dir), "report", "report", any_code=any_code)
-
-
-class ScoredStage(str, Enum):
-    """Stages with a table of scores."""
-
-    label_scores = "label_scores"
-    evaluate = "evaluate"
 
 
 @app.command()
