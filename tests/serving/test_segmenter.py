@@ -194,9 +194,10 @@ def test_auto_takes_what_works_and_says_which(pretend, exported, monkeypatch):
 
 def test_auto_without_a_driver_says_nothing(pretend, exported, monkeypatch, capfd):
     monkeypatch.setattr("serving.onnx.providers.has_driver", lambda: False)
+    assert Segmenter(exported("local")).device == "cpu"
+    assert capfd.readouterr() == ("", "")  # onnxruntime-gpu warns when it tries CUDA in vain
     pretend([CUDA, CPU], [CPU])
     assert Segmenter(exported("local"))._session.asked == [CPU]
-    assert capfd.readouterr() == ("", "")
 
 
 def test_cpu_does_not_touch_the_gpu(pretend, exported):
