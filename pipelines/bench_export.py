@@ -24,15 +24,16 @@ import numpy as np
 from pipelines.bench_table import summary, table
 from pipelines.progress import console
 from pipelines.startup import load_tensorflow
+from serving.onnx.segmenter import WARM_UP_RUNS
 from tfwsss import __version__
 from tfwsss.atomic import write_json
 from tfwsss.config import Config
 from tfwsss.cores import usable_cores
 from tfwsss.errors import StageError
 
-# Requests of a size before the first that counts: `Segmenter.warm_up` sends two, because ONNX Runtime plans its memory at
-# the first and takes it at the second; TensorFlow Serving sends those in the SavedModel, which are one of each kind.
-WARM_UP = {"onnx": 2, "saved_model": 1, "keras": 1}
+# Requests of a size before the first that counts: as many as `Segmenter.warm_up` sends; TensorFlow Serving sends those in
+# the SavedModel, of each kind one for a photo.
+WARM_UP = {"onnx": WARM_UP_RUNS, "saved_model": 1, "keras": 1}
 PRECISIONS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 

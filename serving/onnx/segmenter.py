@@ -19,6 +19,7 @@ from .providers import connect
 from .tiling import plan, round_up
 
 FORMAT = "tfwsss.segmenter/1"
+WARM_UP_RUNS = 2  # ONNX Runtime plans its memory at the first photo of a size and takes it at the second
 _TOGETHER = 8  # photos of a list that are in memory at once
 
 
@@ -218,7 +219,7 @@ class Segmenter:
         for height, width in sizes:
             for batch in batches:
                 blank = np.zeros((batch, height, width, 3), np.uint8)
-                for _ in range(2):  # the first run plans memory, the second uses the plan
+                for _ in range(WARM_UP_RUNS):
                     if self.is_tiled(height, width):
                         self(blank[0])
                     else:
