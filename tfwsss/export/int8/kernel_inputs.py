@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
+from tfwsss.export.graph import attribute
 from tfwsss.strict_zip import strict_zip
 
 _PLACES = 512  # of the kernel in each photo
@@ -36,16 +37,15 @@ class KernelInputs:
     """
 
     def __init__(self, node: onnx.NodeProto, shape: tuple[int, ...]):
-        facts = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         self.source = node.input[0]
-        self.groups = facts.get("group", 1)
+        self.groups = attribute(node, "group", 1)
         self.parts = next(parts for parts in range(1, shape[1] + 1) if shape[1] % parts == 0 and (math.prod(shape[1:]) <= parts * _MOST_INPUTS or parts == shape[1]))
         self.inputs = math.prod(shape[1:]) // self.parts
         self._sides = shape[2:]
-        self._strides = facts.get("strides", [1, 1])
-        self._dilations = facts.get("dilations", [1, 1])
-        self._pads = facts.get("pads", [0, 0, 0, 0])  # top, left, bottom, right
-        self._same = facts.get("auto_pad", b"NOTSET").startswith(b"SAME")
+        self._strides = attribute(node, "strides", [1, 1])
+        self._dilations = attribute(node, "dilations", [1, 1])
+        self._pads = attribute(node, "pads", [0, 0, 0, 0])  # top, left, bottom, right
+        self._same = attribute(node, "auto_pad", b"NOTSET").startswith(b"SAME")
         self._count, self._first, self._second = 0, 0.0, 0.0
 
     def _padded(self, values: np.ndarray) -> np.ndarray:
