@@ -1,12 +1,11 @@
 # make demo          the whole pipeline on generated scenes, from a fresh machine
 # make test          the test-suite, from a fresh machine
 # make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
-# The first two need Python 3.11 or 3.12, the third 3.9, 3.10 or 3.11; all need gcc and make. Packages are installed into
+# The first two need Python 3.11 or 3.12, the third 3.11; all need gcc and make. Packages are installed into
 # .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
-# The first that runs: version managers leave names on the PATH that do not.
-ADDONS_PYTHON ?= $(shell for p in python3.9 python3.10 python3.11; do $$p -c pass 2>/dev/null && command -v $$p && break; done)
+ADDONS_PYTHON ?= python3.11
 VENV ?= .venv
 ADDONS_VENV ?= .venv-addons
 BIN := $(VENV)/bin
@@ -48,7 +47,6 @@ test-addons: $(ADDONS_READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/vermin --quiet --no-tips --violations --target=3.9- tfwsss pipelines serving benchmarks
 
 bench: $(READY)
 	$(BIN)/python benchmarks/randomwalk.py

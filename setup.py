@@ -22,11 +22,20 @@ HTTP_SERVICE = ["starlette>=0.40", "uvicorn>=0.30", "prometheus-client>=0.20", "
 HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25"]
 
 # Two stacks (docs/stacks.md). The ranges admit both, and nothing between them: pip takes the newest, TensorFlow 2.21 with
-# Keras 3.15, unless the extra `addons` or a Python older than Keras 3.15 asks for TensorFlow 2.15 with Keras 2.15.
+# Keras 3.15, unless the extra `addons` asks for TensorFlow 2.15 with Keras 2.15.
 TENSORFLOW = ">=2.15.1,<2.22," + ",".join(f"!=2.{minor}.*" for minor in range(16, 21))
 KERAS = ">=2.15,<3.16," + ",".join(f"!=3.{minor}.*" for minor in range(15))
 ADDONS = ["tensorflow>=2.15.1,<2.16", "tensorflow-serving-api>=2.15.1,<2.16", "keras>=2.15,<2.16", "tensorflow-addons>=0.23,<0.24", "numpy>=1.26,<2", "onnx>=1.16,<1.18"]
-OLD_PYTHON = "python_version < '3.11'"
+
+# Folder -> the name it is imported by. `pipelines` and `serving` are folders of half of all repositories: installed under
+# these names, the user's own would be taken instead of ours wherever they stand before us on the path.
+PACKAGES = {
+    "tfwsss": "tfwsss",
+    "pipelines": "tfwsss_pipelines",
+    "serving/onnx": "tfwsss_onnx",
+    "serving/tf_serving": "tfwsss_tf_serving",
+    "serving/mlflow_models": "tfwsss_mlflow_models",
+}
 
 setup(
     name="tfwsss",
@@ -35,13 +44,13 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.9,<3.13",
-    packages=find_packages(include=["tfwsss", "tfwsss.*", "pipelines", "pipelines.*", "serving", "serving.*"]),
-    package_data={"tfwsss": ["configs/*.yaml", "report/*.html"], "serving.onnx.http_service": ["page.html"]},
+    python_requires=">=3.11,<3.13",
+    packages=[name for folder, package in PACKAGES.items() for name in (package, *(f"{package}.{below}" for below in find_packages(folder)))],
+    package_dir={package: folder for folder, package in PACKAGES.items()},
+    package_data={"tfwsss": ["configs/*.yaml", "report/*.html"], "tfwsss_onnx.http_service": ["page.html"]},
     install_requires=[
         f"tensorflow{TENSORFLOW}",
         f"keras{KERAS}",
-        *(f"{requirement}; {OLD_PYTHON}" for requirement in ADDONS),
         f"tensorflow-serving-api{TENSORFLOW}",
         "numpy>=1.26",
         "scipy>=1.11",
@@ -57,7 +66,7 @@ setup(
         "pycocotools>=2.0.8",
         "matplotlib>=3.8",
         "jinja2>=3.1",
-        "tf2onnx>=1.16,<1.18",
+        "tf2onnx>=1.17,<1.18",
         "onnx>=1.16",
         "sympy>=1.12",  # onnxruntime.quantization imports it without requiring it
         f"onnxruntime-gpu>=1.19,<1.27; {GPU_WHEEL}",
@@ -69,7 +78,7 @@ setup(
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
         "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
-        "lint": ["ruff>=0.8", "vermin>=1.6"],
+        "lint": ["ruff>=0.8"],
     },
-    entry_points={"console_scripts": ["tfwsss = pipelines.cli:main"]},
+    entry_points={"console_scripts": ["tfwsss = tfwsss_pipelines.cli:main"]},
 )

@@ -16,14 +16,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from tfwsss.artifacts import load_walk
 from tfwsss.config import Crf, LabelCrf
-from tfwsss.config_files import load_config
+from tfwsss.config.files import load_config
 from tfwsss.crf import dense_crf
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import from_grid, pseudo_label
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import load_walk
 
 PSA = {"bilateral_sxy": 80, "bilateral_srgb": 13, "bilateral_compat": 10}  # as for the affinity labels
 IRN = {"bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10}
@@ -54,7 +53,7 @@ def segmenter_labels(image, scores) -> dict[str, np.ndarray]:
 
 def _score(function, masks, arguments, labels: int) -> dict[str, ConfusionMatrix]:
     matrices: dict[str, ConfusionMatrix] = {}
-    for mask, found in strict_zip(masks, map_in_processes(function, arguments, worker_count(0))):
+    for mask, found in zip(masks, map_in_processes(function, arguments, worker_count(0)), strict=True):
         for name, label in found.items():
             matrices.setdefault(name, ConfusionMatrix(labels)).update(mask, label)
     return matrices
@@ -76,9 +75,9 @@ def main():
     from pathlib import Path
 
     import tensorflow as tf
+    from tfwsss_pipelines.stages.train import weights_path
+    from tfwsss_pipelines.stages.val_cams import WALKS
 
-    from pipelines.train import weights_path
-    from pipelines.val_cams import WALKS
     from tfwsss.data import load_split
     from tfwsss.export.inference import Inference
     from tfwsss.models import normalization

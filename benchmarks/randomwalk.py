@@ -18,14 +18,13 @@ import tensorflow as tf
 
 from tfwsss.affinity import pair_affinity, pair_offsets
 from tfwsss.randomwalk import random_walk
-from tfwsss.strict_zip import strict_zip
 
 
 def exact_walk(affinity: np.ndarray, cam: np.ndarray, radius: int, beta: float, steps: int) -> np.ndarray:
     """Float64 walk over all pairs without any matrix. affinity [P, h, w], cam [h, w, C]."""
     height, width, _ = cam.shape
     pairs = []
-    for (dy, dx), values in strict_zip(pair_offsets(radius), affinity.astype(np.float64) ** beta):
+    for (dy, dx), values in zip(pair_offsets(radius), affinity.astype(np.float64) ** beta, strict=True):
         source = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
         target = slice(dy, height), slice(max(0, dx), width - max(0, -dx))
         pairs.append((source, target, values[source][..., None]))

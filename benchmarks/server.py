@@ -43,7 +43,7 @@ export_onnx(build_segmenter("mobilenetv2", 20), {path!r}, class_names=[f"class {
 """
 WARM_START = """
 import json, statistics, sys, time
-from serving.onnx import Segmenter
+from tfwsss_onnx import Segmenter
 photo = open(sys.argv[2], "rb").read()
 segmenter = Segmenter(sys.argv[1], "cpu", spinning=False)
 segmenter.warm_up([(375, 500)])
@@ -73,7 +73,7 @@ class Server:
         self._model = model
 
     def __enter__(self) -> Server:
-        code = "from serving.onnx.http_service.command import main; main()"
+        code = "from tfwsss_onnx.http_service.command import main; main()"
         command = [sys.executable, "-c", code, str(self._model), "--port", "0", "--device", "cpu"]
         for height, width in LOAD_SIZES:
             command += ["--warm-up", f"{width}x{height}"]
@@ -120,7 +120,7 @@ def timed(function, *arguments) -> float:
 
 
 def added_latency(model: Path, pairs: int) -> str:
-    from serving.onnx import Segmenter
+    from tfwsss_onnx import Segmenter
 
     photo = jpeg(*LOAD_SIZES[0], 0)
     segmenter = Segmenter(model, "cpu", spinning=False)  # as in the service
@@ -142,7 +142,7 @@ def added_latency(model: Path, pairs: int) -> str:
     for _ in range(pairs):
         segmenter(photo)
     alone = 1000 * (alone + time.process_time()) / pairs
-    difference = [after - before for before, after in zip(runtime, service)]  # noqa: B905 (Python 3.9)
+    difference = [after - before for before, after in zip(runtime, service, strict=True)]
     rows = [("runtime", runtime, alone), ("service", service, used), ("service - runtime, pair by pair", difference, used - alone)]
     lines = [f"| {name} | {statistics.median(times):.1f} | {np.percentile(times, 10):.1f} | {np.percentile(times, 90):.1f} | {computed:.1f} |" for name, times, computed in rows]
     return "\n".join(["| milliseconds | median | 10 % | 90 % | processor time |", "|---|---|---|---|---|", *lines])

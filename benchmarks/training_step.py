@@ -32,18 +32,19 @@ def make_step(config, network: str, variant: str):
 
     if variant == "with Keras' batch normalisation":
         stack.BatchNormalization = keras.layers.BatchNormalization
-    from pipelines.affinitynet import affinity_model
-    from pipelines.train import model_arguments
-    from tfwsss import training
+    from tfwsss_pipelines.stages.affinitynet import affinity_model
+    from tfwsss_pipelines.stages.train import model_arguments
+
     from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
-    from tfwsss.losses import multilabel_soft_margin, segmentation_cross_entropy
     from tfwsss.models import build_classifier, build_segmenter, head_layers
-    from tfwsss.optimizer import MOMENTUM, GroupedOptimizer, trainable_variables
+    from tfwsss.training import loop
+    from tfwsss.training.losses import multilabel_soft_margin, segmentation_cross_entropy
+    from tfwsss.training.optimizer import MOMENTUM, GroupedOptimizer, trainable_variables
 
     settings, classes, rng = getattr(config, network), len(config.data.classes or range(5)), np.random.default_rng(0)
     batch, crop = settings.batch_size, settings.crop
     images = tf.constant(rng.normal(size=(batch, crop, crop, 3)), tf.float32)
-    training.make_deterministic(0)
+    loop.make_deterministic(0)
     arguments = model_arguments(settings.model, config.switches.dropout)
     if network == "classifier":
         model, target = build_classifier(settings.model.backbone, classes, **arguments), rng.integers(0, 2, (batch, classes))
@@ -60,8 +61,8 @@ def make_step(config, network: str, variant: str):
     data = {"image": images, "target": tf.constant(target, tf.int32)}
     task = training.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
     optimizer = GroupedOptimizer(trainable_variables(model), task.head_layers, settings.optimizer, 10_000, MOMENTUM[config.switches.momentum])
-    step = training.make_step(task, settings, tf.distribute.get_strategy(), optimizer, training.LossScale(settings.precision))
-    traced_as = contextlib.nullcontext if variant == "with the graph optimiser" else training.as_written
+    step = loop.make_step(task, settings, tf.distribute.get_strategy(), optimizer, loop.LossScale(settings.precision))
+    traced_as = contextlib.nullcontext if variant == "with the graph optimiser" else loop.as_written
 
     def run():
         with traced_as():
@@ -72,7 +73,7 @@ def make_step(config, network: str, variant: str):
 
 def work(arguments) -> None:
     """The process of one variant: every line on standard input is answered with the seconds of one step."""
-    from tfwsss.config_files import load_config
+    from tfwsss.config.files import load_config
 
     step = make_step(load_config(arguments.config, arguments.set), arguments.network[0], arguments.variant)
     for _ in range(3):  # traces, allocates
@@ -120,7 +121,7 @@ def main() -> None:
     for network in arguments.network:
         taken = measure(arguments, network)
         for variant, seconds in taken.items():
-            factor = statistics.median(own / shipped for own, shipped in zip(seconds, taken["as shipped"]))
+            factor = statistics.median(own / shipped for own, shipped in zip(seconds, taken["as shipped"], strict=True))
             print(f"| {network} | {variant} | {1e3 * statistics.median(seconds):.0f} | {factor:.2f} |", flush=True)
 
 

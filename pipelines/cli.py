@@ -3,52 +3,53 @@
 import json
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional  # Typer evaluates annotations, and Python 3.9 has no `X | None`
+from typing import Annotated
 
 import typer
 
-from pipelines.progress import console
 from tfwsss import __version__
-from tfwsss.cluster import find_cluster
 from tfwsss.config import Config
-from tfwsss.config_fields import describe_fields
-from tfwsss.config_files import load_config, preset_names
+from tfwsss.config.fields import describe_fields
+from tfwsss.config.files import load_config, preset_names
 from tfwsss.errors import TfwsssError
+from tfwsss.training.cluster import find_cluster
+
+from .engine.progress import console
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
 app.add_typer(data_app, name="data")
 
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.", metavar="CONFIG")]
-SetOption = Annotated[Optional[list[str]], typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
 CodeOption = Annotated[
     bool, typer.Option("--any-code", help="Take results that other code, such as an older version, made of the same settings and data.")
 ]
-WorkOption = Annotated[Optional[Path], typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
+WorkOption = Annotated[Path | None, typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
 
 
-def _load(config: str, overrides: Optional[list[str]], work_dir: Optional[Path] = None) -> Config:
+def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None) -> Config:
     loaded = load_config(config, overrides or [])
     return loaded if work_dir is None else loaded.model_copy(update={"work_dir": work_dir})
 
 
 def _runner(config: Config):
-    from pipelines.runner import Runner
-    from pipelines.stages import STAGES
+    from .engine.runner import Runner
+    from .stages.order import STAGES
 
     return Runner(STAGES, config)
 
 
-class ScoredStage(str, Enum):
+class ScoredStage(StrEnum):
     """Stages with a table of scores, the one that has the most first."""
 
     evaluate = "evaluate"
     label_scores = "label_scores"
 
 
-def _run(config: Config, first: Optional[str], last: Optional[str], *, force: bool = False, any_code: bool = False) -> Path:
+def _run(config: Config, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
     runner = _runner(config)
     work = runner.run(first, last, force, any_code)
@@ -57,7 +58,7 @@ def _run(config: Config, first: Optional[str], last: Optional[str], *, force: bo
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
     scored = [stage.value for stage in ScoredStage if stage.value in done]
     if scored:
-        from pipelines.scoring import load_table
+        from .stages.scoring import load_table
 
         table = load_table(work, scored[0])
         if table.rows:  # none without masks
@@ -78,8 +79,8 @@ def run(
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,
-    first: Annotated[Optional[str], typer.Option("--from", metavar="STAGE", help="First stage to run; earlier ones must have finished.")] = None,
-    last: Annotated[Optional[str], typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="First stage to run; earlier ones must have finished.")] = None,
+    last: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
     force: Annotated[bool, typer.Option(help="Run the selected stages anew even if nothing has changed.")] = False,
     any_code: CodeOption = False,
 ) -> None:
@@ -118,7 +119,7 @@ def export(
     loaded = _load(config, set_, work_dir)
     work = _run(loaded, "export", "export", any_code=any_code)
     if bundle:
-        from pipelines.bundle import write_bundle
+        from .deployment.bundle import write_bundle
 
         typer.echo(f"{'bundle':<11}{write_bundle(loaded, work)}")
 
@@ -129,16 +130,16 @@ def bench_export(
     set_: SetOption = None,
     work_dir: WorkOption = None,
     untrained: Annotated[bool, typer.Option("--untrained", help="Measure the segmenter with random weights, exported for the occasion; no run is needed.")] = False,
-    size: Annotated[Optional[list[str]], typer.Option(help="Photo size; may be given several times.", metavar="HEIGHTxWIDTH")] = None,
-    batch: Annotated[Optional[list[int]], typer.Option(help="Photos in one request; may be given several times.", min=1)] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Photo size; may be given several times.", metavar="HEIGHTxWIDTH")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Photos in one request; may be given several times.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads of one request; 0: one per core.", min=0)] = 0,
     rounds: Annotated[int, typer.Option(help="Turns of each artefact.", min=1)] = 7,
     starts: Annotated[int, typer.Option(help="Fresh processes of each artefact for the start-up figures.", min=0)] = 3,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="JSON file for all figures.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all figures.")] = None,
 ) -> None:
     """Latency, throughput and memory of every exported artefact beside Keras, and percent of what this machine can."""
-    from pipelines.bench_export import bench
+    from .bench.export import bench
 
     cases = {"sizes": size or ["375x500"], "batches": batch or [1, 4]}
     typer.echo(bench(_load(config, set_, work_dir), untrained=untrained, **cases, device=device, threads=threads, rounds=rounds, starts=starts, output=output))
@@ -156,8 +157,9 @@ def summary(
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
 ) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
-    from pipelines.scoring import load_table
     from tfwsss.report.summary import summarize
+
+    from .stages.scoring import load_table
 
     typer.echo(summarize([load_table(work, stage.value) for work in work_dirs]))
 
@@ -171,7 +173,7 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Segment photos with an exported model."""
-    from pipelines.predict import predict_files
+    from .deployment.predict import predict_files
 
     failed = predict_files(images, model, output, overlay=overlay, device=device)
     if failed:
@@ -184,17 +186,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reachable from this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
-    threads: Annotated[Optional[int], typer.Option(help="CPU threads of one run; all cores without it.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one run; all cores without it.", min=1)] = None,
     name: Annotated[str, typer.Option(help="Name of the model in the Open Inference Protocol.")] = "segmenter",
     max_batch: Annotated[int, typer.Option(help="Photos of one size that run together at most.", min=1)] = 8,
     queue: Annotated[int, typer.Option(help="Requests in the service at once; more are answered 503.", min=1)] = 64,
     max_body_mb: Annotated[float, typer.Option(help="Longest request.")] = 32.0,
     time_limit_s: Annotated[float, typer.Option(help="Seconds for one request.")] = 30.0,
     max_megapixels: Annotated[float, typer.Option(help="Larger photos are refused before decoding.")] = 50.0,
-    warm_up: Annotated[Optional[list[str]], typer.Option(help="Size of photos to come; may be given several times.", metavar="WIDTHxHEIGHT")] = None,
+    warm_up: Annotated[list[str] | None, typer.Option(help="Size of photos to come; may be given several times.", metavar="WIDTHxHEIGHT")] = None,
 ) -> None:
     """Serve an exported model over HTTP: Open Inference Protocol, POST /segment, /metrics, and a page at /."""
-    from pipelines.serve import serve_model
+    from .deployment.serve import serve_model
 
     limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "time_limit_s": time_limit_s}
     serve_model(model, limits, warm_up or ["512x512"], host=host, port=port, device=device, threads=threads, max_megapixels=max_megapixels)
@@ -210,7 +212,7 @@ def import_weights(
     allow_mismatch: Annotated[bool, typer.Option(help="Accept entries that are missing or do not fit.")] = False,
 ) -> None:
     """Turn published weights into a file of this project."""
-    from pipelines.startup import load_tensorflow
+    from .engine.startup import load_tensorflow
 
     load_tensorflow()
     from tfwsss.weights.importing import import_weights as run_import
@@ -242,10 +244,11 @@ def data_check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Examine photos, tags and masks; exit code 1 when something is wrong with them."""
-    from pipelines.progress import progress_bar
     from tfwsss.data import load_split
     from tfwsss.data.doctor import diagnose
     from tfwsss.processes import worker_count
+
+    from .engine.progress import progress_bar
 
     loaded = _load(config, set_, work_dir)
     train = load_split(loaded.data, "train", loaded.work_dir)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tfwsss.affinity import AffinityLabels, affinity_labels, affinity_loss, pair_affinity, pair_offsets
 from tfwsss.errors import DataError
-from tfwsss.strict_zip import strict_zip
 
 GOLDEN = Path(__file__).parent / "golden"
 radii = st.integers(2, 6)
@@ -79,7 +78,7 @@ def test_labels_equal_a_loop_over_pairs(data, radius, seed):
                         continue
                     kind = 2 if a != b else (0 if a == 0 else 1)
                     expected[kind][image, index, y, x - radius + 1] = 1
-    for one, other in strict_zip(found, expected):
+    for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -87,7 +86,7 @@ def test_labels_inside_a_traced_step_with_unknown_sizes():
     traced = tf.function(affinity_labels, input_signature=[tf.TensorSpec([None, None, None], tf.uint8)])
     for shape in ((2, 5, 9), (1, 8, 12)):
         label = random_labels(3, shape)
-        for one, other in strict_zip(traced(tf.constant(label)), affinity_labels(label)):
+        for one, other in zip(traced(tf.constant(label)), affinity_labels(label), strict=True):
             np.testing.assert_array_equal(one, other)
 
 

@@ -14,7 +14,7 @@ def test_import_contracts_hold():
 
 def test_command_line_starts_without_tensorflow_and_mlflow():
     # `tfwsss --help`, and every worker process that imports the command line's module, must start at once.
-    code = "import sys, pipelines.cli, pipelines.stages; print([m for m in ('tensorflow', 'mlflow', 'keras') if m in sys.modules])"
+    code = "import sys, tfwsss_pipelines.cli, tfwsss_pipelines.stages.order; print([m for m in ('tensorflow', 'mlflow', 'keras') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -25,7 +25,7 @@ def test_no_module_is_called_after_nothing():
 
 
 def test_every_preset_ships_with_the_package():
-    from tfwsss.config_files import PRESET_FOLDER, load_config, preset_names
+    from tfwsss.config.files import PRESET_FOLDER, load_config, preset_names
 
     assert {"demo-scenes", "voc-animals-mobilenet", "voc12-psa-resnet38", "voc12-psa-vgg16", "voc12-resnet38"} <= set(preset_names())
     for name in preset_names():
@@ -35,7 +35,7 @@ def test_every_preset_ships_with_the_package():
 
 def test_mlflow_does_not_call_home():
     code = """
-import pipelines.tracking
+import tfwsss_pipelines.engine.tracking
 import mlflow
 if tuple(map(int, mlflow.__version__.split(".")[:2])) < (3, 2):  # has no telemetry yet
     print(True)

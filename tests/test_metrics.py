@@ -9,7 +9,6 @@ from tfwsss.background import threshold_of_alpha
 from tfwsss.cam import predict_label
 from tfwsss.errors import DataError
 from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
-from tfwsss.strict_zip import strict_zip
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -18,7 +17,7 @@ def naive_iou(label, prediction, count):
     iou = []
     for index in range(count):
         hit = union = 0
-        for true, guess in strict_zip(label.ravel(), prediction.ravel()):
+        for true, guess in zip(label.ravel(), prediction.ravel(), strict=True):
             if true == 255:
                 continue
             hit += true == index and guess == index
@@ -35,7 +34,7 @@ def test_iou_equals_a_loop(seed, count):
     label[rng.random(label.shape) < 0.2] = 255
     prediction = rng.integers(0, max(count - 1, 1), label.shape)  # the last label is never predicted
     matrix = ConfusionMatrix(count)
-    for one, other in strict_zip(label, prediction):
+    for one, other in zip(label, prediction, strict=True):
         matrix.update(one, other)
     expected = naive_iou(label, prediction, count)
     np.testing.assert_allclose(matrix.iou(), expected)
@@ -92,9 +91,9 @@ def test_sweep_equals_one_confusion_matrix_per_threshold(seed):
         cam = (rng.integers(0, 21, (len(classes), 8, 6)) / 20).astype(np.float32)
         label = rng.choice(np.array([0, 1, 2, 3, 4, 5, 255], np.uint8), (8, 6))
         sweep.update(label, classes, cam)
-        for matrix, threshold in strict_zip(matrices, thresholds):
+        for matrix, threshold in zip(matrices, thresholds, strict=True):
             matrix.update(label, predict_label(classes, cam, threshold=threshold))
-    for one, other in strict_zip(sweep.matrices(), matrices):
+    for one, other in zip(sweep.matrices(), matrices, strict=True):
         np.testing.assert_array_equal(one.counts, other.counts)
     curve = [matrix.miou() for matrix in matrices]
     np.testing.assert_allclose(sweep.miou(), curve)

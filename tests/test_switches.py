@@ -4,20 +4,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
+from tfwsss_pipelines.stages import cams as cams_stage
 
-from pipelines import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
-from pipelines import cams as cams_stage
-from pipelines.context import Context
-from tfwsss.artifacts import load_cam, load_scores, save_cam, save_label
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches
-from tfwsss.config_files import parse_config
+from tfwsss.config.files import parse_config
 from tfwsss.crf import crf_scores
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.inputs import affinity_batches, classifier_batches, segmenter_batches
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.models import build_affinitynet, build_classifier, normalization
-from tfwsss.strict_zip import strict_zip
-from tfwsss.training import make_deterministic
+from tfwsss.storage.artifacts import load_cam, load_scores, save_cam, save_label
+from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import save_weights
 
 VALUES = ["faithful", "corrected"]
@@ -237,11 +236,11 @@ def test_val_tags(tmp_path, monkeypatch, value):
     assert list(matrices) == [f"CAM, {kind}", f"walk, {kind}"]
     expected = {"faithful": [[0], [1], [0]], "corrected": [[0, 1], [], [1]]}[value]
     by_hand = ConfusionMatrix(3)
-    for (sample, mask), classes in strict_zip(masked, expected):
+    for (sample, mask), classes in zip(masked, expected, strict=True):
         found, cam = load_cam(tmp_path / "label_scores/val_cams", sample.id)
         assert found.tolist() == classes
         label = np.zeros(mask.shape, np.uint8)
-        for k, one in strict_zip(classes, cam):
+        for k, one in zip(classes, cam, strict=True):
             label = np.where((one > 0.4) & (one == cam.max(axis=0)), k + 1, label)
         by_hand.update(mask, label)
     np.testing.assert_array_equal(matrices[f"CAM, {kind}"].counts, by_hand.counts)

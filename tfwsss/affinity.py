@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.background import combine_crf
 from tfwsss.errors import DataError
+from tfwsss.storage.artifacts import IGNORE
 
 __all__ = [
     "AffinityLabels",

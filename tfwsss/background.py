@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.config import FixedAlphas
 from tfwsss.errors import DataError
+from tfwsss.storage.artifacts import IGNORE
 
 # The three exponents have to straddle the best background threshold t* of the CAMs at hand: "low" must be stricter
 # than it (only sure foreground survives), "high" more generous (only sure background survives). The random walk

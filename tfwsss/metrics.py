@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.errors import DataError
+from tfwsss.storage.artifacts import IGNORE
 
 
 class ConfusionMatrix:

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from tfwsss.cores import usable_cores
-from tfwsss.strict_zip import strict_zip
-
 QUEUE_PER_WORKER = 4
 CHUNK = 16  # calls that one task of `isolated_map` makes
+
+
+def usable_cores() -> int:
+    """Processor cores this process may use: fewer than `os.cpu_count()` in a container or under taskset."""
+    if hasattr(os, "sched_getaffinity"):  # macOS has no affinity
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def worker_count(configured: int) -> int:
@@ -82,7 +86,7 @@ def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterat
                 for future in finished:
                     results = future.result()
                     waiting.discard(numbers[future])
-                    yield from strict_zip(chunks[numbers[future]], results)
+                    yield from zip(chunks[numbers[future]], results, strict=True)
         except BrokenProcessPool:
             pass  # one process died and took the pool with it: what is left goes on below
         finally:

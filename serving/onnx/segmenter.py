@@ -158,7 +158,7 @@ class Segmenter:
                 found = [self(arrays[index], cancellation) for index in indices]
             else:
                 found = self.batch(np.stack([arrays[index] for index in indices]), cancellation)
-            for index, mask in zip(indices, found):  # noqa: B905 (Python 3.9)
+            for index, mask in zip(indices, found):
                 masks[index] = mask
         return masks
 

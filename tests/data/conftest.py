@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfwsss.artifacts import save_label
+from tfwsss.storage.artifacts import save_label
 
 
 @pytest.fixture

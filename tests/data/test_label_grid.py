@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from tfwsss.affinity import affinity_labels
-from tfwsss.artifacts import load_scores, save_scores
 from tfwsss.data import augment, label_grid
 from tfwsss.errors import DataError
 from tfwsss.normalization import TORCH
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import load_scores, save_scores
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -70,7 +69,7 @@ def test_score_rule():
         ((0.1, 0.9, 0.0), (0.9, 0.1, 0.0), 0),  # background under the high alpha overrides
         ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 255),  # outside the photo
     ]
-    low, high, expected = (np.array(column) for column in strict_zip(*cases))
+    low, high, expected = (np.array(column) for column in zip(*cases, strict=True))
     np.testing.assert_array_equal(label_grid.label_of_scores(low[None], high[None], np.array([4, 9]))[0], expected)
 
 

@@ -10,7 +10,6 @@ from tfwsss.data.check import check_images
 from tfwsss.data.scene_drawing import CLASSES, COMPANIONS, _majority, draw_scene
 from tfwsss.data.scenes import read_scenes
 from tfwsss.errors import DataError
-from tfwsss.strict_zip import strict_zip
 
 
 def scene(seed, height=96, width=128, classes=CLASSES):
@@ -26,7 +25,7 @@ def test_majority_of_every_2x2_block():
     blocks = np.stack(np.meshgrid(*[np.arange(4)] * 4, indexing="ij"), -1).reshape(-1, 4)
     label = np.zeros((2, 2 * len(blocks)), np.uint8)
     label[0, 0::2], label[0, 1::2], label[1, 0::2], label[1, 1::2] = blocks.T
-    for block, found in strict_zip(blocks, _majority(label)[0]):
+    for block, found in zip(blocks, _majority(label)[0], strict=True):
         counts = np.bincount(block, minlength=4)
         assert counts[found] == counts.max()
         if counts[block[0]] == counts.max():
@@ -144,6 +143,6 @@ def test_empty_scenes_have_no_tag_and_leave_the_others_as_they_are(tmp_path):
     some = read_scenes(config.model_copy(update={"empty_fraction": 0.3}), "train", tmp_path / "some")
     empty = [sample.tags == () for sample in some.samples]
     assert 5 < sum(empty) < 20
-    for bare, before, after in strict_zip(empty, full.samples, some.samples):
+    for bare, before, after in zip(empty, full.samples, some.samples, strict=True):
         assert bare == (not some.mask(after).any())
         assert bare or before.image.read_bytes() == after.image.read_bytes()

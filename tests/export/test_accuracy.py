@@ -9,7 +9,6 @@ import pytest
 from tfwsss.errors import ExportError
 from tfwsss.export import accuracy, check_accuracy, export_onnx
 from tfwsss.normalization import TORCH
-from tfwsss.strict_zip import strict_zip
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +22,7 @@ def files(tiny_model, photo, tmp_path_factory):
     labels = [session.run(None, {"images": image[None]})[0][0] for image in photos]
     for label in labels:
         label[:5] = 255  # counts for agreement, not for mIoU
-    return folder / "fp32.onnx", folder / "int8.onnx", list(strict_zip(photos, labels))
+    return folder / "fp32.onnx", folder / "int8.onnx", list(zip(photos, labels, strict=True))
 
 
 def test_within_the_budget_the_result_is_written(files, tmp_path):

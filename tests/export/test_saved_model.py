@@ -12,11 +12,10 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from tfwsss.artifacts import voc_palette
 from tfwsss.errors import ExportError
 from tfwsss.export import Inference, export_saved_model
 from tfwsss.normalization import TORCH
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import voc_palette
 
 CLASSES = ("cat", "dog", "horse")
 
@@ -69,7 +68,7 @@ def test_a_request_of_files_may_mix_sizes_and_formats(signatures, tiny_model, ph
     files.append(tf.io.encode_jpeg(photos[1], quality=95).numpy())
     photos.append(tf.io.decode_jpeg(files[-1], dct_method="INTEGER_ACCURATE").numpy())
     answers = signatures["serve_bytes"](image_bytes=tf.constant(files))["mask_png_bytes"].numpy()
-    for image, answer in strict_zip(photos, answers):
+    for image, answer in zip(photos, answers, strict=True):
         picture = Image.open(io.BytesIO(answer))
         assert picture.mode == "L"
         np.testing.assert_array_equal(np.asarray(picture), Inference(tiny_model, TORCH).mask(tf.constant(image[None]))[0])

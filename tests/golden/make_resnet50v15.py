@@ -83,7 +83,7 @@ def irn_arrays(folder: Path) -> dict[str, np.ndarray]:
         elif key == "classifier.weight":
             state[key] = torch.from_numpy(tensor("fc8.weight", tuple(value.shape)))
     for model in (network, cam):
-        model.load_state_dict(state, strict=False)  # the other keys name the same tensors once more
+        model.load_state_dict(state, strict=True)  # the other keys name the same tensors once more
         torch.nn.Module.eval(model)
     full = network.state_dict()
     return {

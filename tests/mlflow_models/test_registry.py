@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tfwsss_onnx import Segmenter
+from tfwsss_pipelines.stages.registry import Gates, register
 
-from pipelines.registry import Gates, register
-from serving.onnx import Segmenter
 from tests.mlflow_models.conftest import CLASSES, png
-from tfwsss.config_files import parse_config
+from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError
 
 

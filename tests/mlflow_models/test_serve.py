@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import urllib3
 from PIL import Image
+from tfwsss_onnx import Segmenter
+from tfwsss_pipelines.stages.registry import Gates, register
 
-from pipelines.registry import Gates, register
-from serving.onnx import Segmenter
 from tests.mlflow_models.conftest import png
 
 START_LIMIT = 240  # seconds, on a busy machine
@@ -55,7 +55,7 @@ def servers(store, onnx, photo, tmp_path_factory):
 
 def wait(addresses, processes) -> None:
     end = time.monotonic() + START_LIMIT
-    for address, (process, log) in zip(addresses, processes):
+    for address, (process, log) in zip(addresses, processes, strict=True):
         while True:
             assert process.poll() is None and time.monotonic() < end, Path(log.name).read_text()[-3000:]
             try:

@@ -7,8 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-from tfwsss.strict_zip import strict_zip
-
 
 def reference_tensor(key: str, shape: tuple[int, ...]) -> np.ndarray:
     """The value of a state-dict entry in PyTorch layout, float32 (the rule of the golden files)."""
@@ -37,8 +35,8 @@ def variable_of(model: keras.Model, key: str):
 
 def load_reference_weights(model: keras.Model, golden) -> None:
     """Give every variable of the model its reference value; checks the numpy generator on the way."""
-    first = dict(strict_zip(golden["keys"], golden["key_first"])) if "key_first" in golden else {}
-    for key, shape, total in strict_zip(golden["keys"], golden["shapes"], golden["key_sums"]):
+    first = dict(zip(golden["keys"], golden["key_first"], strict=True)) if "key_first" in golden else {}
+    for key, shape, total in zip(golden["keys"], golden["shapes"], golden["key_sums"], strict=True):
         if key.endswith("num_batches_tracked") or key.startswith("fc."):  # fc: torchvision's 1000 classes
             continue
         value = reference_tensor(str(key), tuple(int(n) for n in shape.split("x")))

@@ -49,7 +49,7 @@ def test_training_normalises_with_the_batch(scale, center):
     expected += [(upstream * normalised).sum(axes)] if scale else []
     expected += [upstream.sum(axes)] if center else []
     assert len(gradients) == len(expected)
-    for found, value in zip(gradients, expected):
+    for found, value in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(found, value, atol=1e-4, rtol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_a_frozen_layer_uses_its_running_statistics(training):
     gamma, beta, mean, variance = (weight.astype(np.float64) for weight in before)
     expected = (values(4) - mean) / np.sqrt(variance + 1e-5) * gamma + beta
     np.testing.assert_allclose(layer(values(4), training=training), expected, atol=2e-5)
-    for found, kept in zip(layer.get_weights(), before):
+    for found, kept in zip(layer.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, kept)
 
 

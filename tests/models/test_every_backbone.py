@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tfwsss import models
 from tfwsss.config import Model
-from tfwsss.strict_zip import strict_zip
 
 SMALL = {"resnet38": 0.125, "vgg16": 0.125, "resnet50": 0.125, "resnet50v15": 0.125, "resnet50irn": 0.125,
          "mobilenet": 0.25, "mobilenetv2": 0.25}  # fmt: skip
@@ -86,7 +85,7 @@ def test_trains(network, backbone):
         loss = tf.reduce_mean(tf.sin(output + tf.range(2.0)[(...,) + (None,) * (output.shape.rank - 1)]))
     assert output.shape == (2, *expected_shape(network, *SIZE))
     assert output.dtype == tf.float32
-    for variable, gradient in strict_zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables)):
+    for variable, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):
         assert gradient is not None, variable.name
         gradient = gradient.numpy()
         assert np.isfinite(gradient).all(), variable.name
@@ -125,7 +124,7 @@ def test_frozen_batch_norm_stays_as_it_is(backbone):
     before = [variable.numpy() for layer in batch_norms(model) for variable in layer.weights]
     model(image(*SIZE), training=True)
     after = [variable.numpy() for layer in batch_norms(model) for variable in layer.weights]
-    for old, new in strict_zip(before, after):
+    for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old, new)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert all(layer.trainable for layer in convolutions)

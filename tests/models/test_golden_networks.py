@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 from tfwsss import affinity, models, randomwalk
-from tfwsss.strict_zip import strict_zip
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LAST_MAP = {"resnet38": "conv6", "vgg16": "conv5fc"}
@@ -37,10 +36,10 @@ def assert_statistics(found, golden, name):
 
 def assert_gradients(model, gradients, golden, variable_of):
     """Same trainable variables as the reference (frozen layers have no gradient), same norms, same sums."""
-    by_variable = {id(v): g.numpy() for v, g in strict_zip(model.trainable_variables, gradients)}
+    by_variable = {id(v): g.numpy() for v, g in zip(model.trainable_variables, gradients, strict=True)}
     keys = [str(key) for key in golden["grad_keys"]]
     assert {id(variable_of(model, key)) for key in keys} == set(by_variable)
-    for key, l2, total in strict_zip(keys, golden["grad_l2"], golden["grad_sum"]):
+    for key, l2, total in zip(keys, golden["grad_l2"], golden["grad_sum"], strict=True):
         gradient = by_variable[id(variable_of(model, key))].astype(np.float64)
         assert abs(np.linalg.norm(gradient) - l2) <= 5e-4 * l2, key
         # A single ReLU that flips on a rounding error shifts the sum by up to sqrt(n) times the change of the norm.
@@ -64,7 +63,7 @@ def test_classifier(backbone, reference):
 
     feature_names = ["conv4", "conv5", LAST_MAP[backbone]]
     features = keras.Model(classifier.input, [classifier.get_layer(name).output for name in feature_names])
-    for name, value in strict_zip(feature_names, features(reference.input(64, 64))):
+    for name, value in zip(feature_names, features(reference.input(64, 64)), strict=True):
         assert_statistics(value, golden, f"{name}_64")
         batch, channels, height, width = golden[f"{name}_shape"]
         assert value.shape == (batch, height, width, channels)
@@ -86,7 +85,7 @@ def test_affinitynet(backbone, reference):
 
     convolutions = ["f8_3", "f8_4", "f8_5", "f9"]
     partial = keras.Model(network.input, [network.get_layer(name).output for name in convolutions])
-    for name, value in strict_zip(convolutions, partial(image)):
+    for name, value in zip(convolutions, partial(image), strict=True):
         assert_statistics(value, golden, f"{name}_96x104")
 
     pairs = golden["pair_label"].reshape(2, 34, 8, 5)

@@ -67,7 +67,7 @@ def cli(tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
 
     def run(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-        program, words = (str(DRIVER), (*driver, *arguments)) if driver else ("pipelines.cli", arguments)
+        program, words = (str(DRIVER), (*driver, *arguments)) if driver else ("tfwsss_pipelines.cli", arguments)
         return forked(folder, program, words, _environment(folder), logs)
 
     return run
@@ -77,7 +77,7 @@ def cli(tmp_path_factory):
 def finished(tmp_path_factory, tiny_config) -> Path:
     """Work directory of a whole, uninterrupted run of the command as users start it. Tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "-m", "pipelines.cli", "run", str(tiny_config), "--work-dir", "work"]
+    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "run", str(tiny_config), "--work-dir", "work"]
     done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / "work"

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from pipelines import progress
+from tfwsss_pipelines.engine import progress
 
 
 class _Counter:
@@ -33,6 +33,6 @@ if __name__ == "__main__":  # worker processes import this file again, with othe
     BAR, COUNT, LOG = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     del sys.argv[1:4]
     progress.progress_bar = counting_bar  # before the stages import it by name
-    from pipelines.cli import main
+    from tfwsss_pipelines.cli import main
 
     main()

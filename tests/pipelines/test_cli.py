@@ -14,7 +14,7 @@ def invoke(tmp_path, monkeypatch):
     """Run the command line in this process: (exit code, standard error)."""
     import sys
 
-    from pipelines import cli
+    from tfwsss_pipelines import cli
 
     def call(*arguments):
         lines = []

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfwsss.artifacts import voc_palette
 from tfwsss.errors import DataError
 from tfwsss.report.panels import (
     MAX_BYTES,
@@ -16,6 +15,7 @@ from tfwsss.report.panels import (
     photo_panel,
     thumbnail_size,
 )
+from tfwsss.storage.artifacts import voc_palette
 
 PALETTE = voc_palette().astype(float)
 GREY = np.full((40, 60, 3), 120, np.uint8)

@@ -10,7 +10,6 @@ from rich.cells import cell_len
 
 from tfwsss.errors import DataError
 from tfwsss.report.table import ScoreRow, ScoreTable, percent
-from tfwsss.strict_zip import strict_zip
 
 NAN = math.nan
 SMALL = ScoreTable(
@@ -92,7 +91,7 @@ def test_every_value_is_in_the_text(table, width):
     blocks = table.text(width).split("\n\n")
     steps = blocks[0].splitlines()
     assert len(steps) == 1 + len(table.rows)
-    for line, row in strict_zip(steps[1:], table.rows):
+    for line, row in zip(steps[1:], table.rows, strict=True):
         assert line.split()[-2:] == [str(row.images), percent(row.miou)]
     if not table.classes:
         return
@@ -100,7 +99,7 @@ def test_every_value_is_in_the_text(table, width):
     for block in blocks[1:]:
         lines = block.splitlines()
         assert len(lines) == 1 + len(table.classes)
-        for cells, line in strict_zip(found, lines[1:]):
+        for cells, line in zip(found, lines[1:], strict=True):
             columns = cell_len(line) - max(cell_len("IoU per class"), *(cell_len(name) for name in table.classes))
             assert columns > 0
             cells.append(line.split()[-1])
@@ -113,7 +112,7 @@ def test_json_round_trip(table):
     text = json.dumps(table.to_dict(), allow_nan=False)
     back = ScoreTable.from_dict(json.loads(text))
     assert len(back.rows) == len(table.rows)
-    for a, b in strict_zip(back.rows, table.rows):
+    for a, b in zip(back.rows, table.rows, strict=True):
         assert (a.name, a.split, a.images, list(a.per_class)) == (b.name, b.split, b.images, list(b.per_class))
         assert same(a.miou, b.miou) and all(same(a.per_class[name], b.per_class[name]) for name in a.per_class)
 

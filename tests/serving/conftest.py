@@ -63,7 +63,7 @@ class Server:
     """`tfwsss-onnx-serve` in a process of its own on a free port of the loopback device."""
 
     def __init__(self, model: Path, log: Path, options):
-        code = "import sys; from serving.onnx.http_service.command import main; main()"
+        code = "import sys; from tfwsss_onnx.http_service.command import main; main()"
         command = [sys.executable, "-c", code, str(model), "--port", "0", "--device", "cpu", "--warm-up", "40x24", *options]
         self.log = log
         with log.open("w") as output:

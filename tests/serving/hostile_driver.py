@@ -25,7 +25,8 @@ def status(field: str) -> int:
 
 def main(model: str, results: str) -> None:
     sys.path.insert(0, str(ROOT))
-    from serving.onnx import ImageError, Segmenter
+    from tfwsss_onnx import ImageError, Segmenter
+
     from tests.hostile.corpus import corpus
 
     warnings.simplefilter("ignore")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tfwsss_onnx import Segmenter
 
-from serving.onnx import Segmenter
 from tests.hostile.corpus import corpus
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError as TrainingImageError

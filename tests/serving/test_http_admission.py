@@ -3,9 +3,8 @@
 import threading
 
 import pytest
-
-from serving.onnx.http_service.admission import Admission
-from serving.onnx.http_service.failures import Busy
+from tfwsss_onnx.http_service.admission import Admission
+from tfwsss_onnx.http_service.failures import Busy
 
 
 def test_requests_and_memory_have_limits():

@@ -5,9 +5,8 @@ import threading
 
 import numpy as np
 import pytest
-
-from serving.onnx import Cancelled, Segmenter
-from serving.onnx.http_service.batcher import Batcher
+from tfwsss_onnx import Cancelled, Segmenter
+from tfwsss_onnx.http_service.batcher import Batcher
 
 
 class Gated(Segmenter):
@@ -77,7 +76,7 @@ def test_those_that_wait_run_together_by_size_oldest_first(gated, plain, photo):
     found = serve(gated, scenario, on_batch=seen.append)
     assert gated.sizes == seen == [1, 4, 2, 1]
     assert [result.batch for result in found] == [1, 4, 4, 4, 4, 2, 1, 2]
-    for result, image in zip(found, photos):  # noqa: B905 (Python 3.9)
+    for result, image in zip(found, photos, strict=True):
         np.testing.assert_array_equal(result.mask, plain(image))
 
 

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from tfwsss_onnx import ImageError, Segmenter
 
-from serving.onnx import ImageError, Segmenter
 from tests.hostile.corpus import corpus
 
 MOST_MEGABYTES = 250
@@ -49,7 +49,7 @@ def answers(serve, exported):
 
         files = list(corpus())
         with ThreadPoolExecutor(4) as threads:
-            found = dict(zip([file.name for file in files], threads.map(send, files)))  # noqa: B905 (Python 3.9)
+            found = dict(zip([file.name for file in files], threads.map(send, files), strict=True))
         assert server.process.poll() is None
         return found, peak_megabytes(server.process) - before, client.get("/v2/health/ready").status_code, server.log.read_text()
 

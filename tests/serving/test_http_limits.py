@@ -141,8 +141,8 @@ def test_a_run_that_takes_too_long_is_stopped(serve, exported):
 def test_before_it_is_ready_it_says_so(exported):
     import asyncio
 
-    from serving.onnx import Segmenter
-    from serving.onnx.http_service import Settings, create_app
+    from tfwsss_onnx import Segmenter
+    from tfwsss_onnx.http_service import Settings, create_app
 
     gate = threading.Event()
 
@@ -168,7 +168,7 @@ def test_before_it_is_ready_it_says_so(exported):
 
 @pytest.mark.parametrize("arguments", [["missing.onnx"], ["MODEL", "--queue", "0"], ["MODEL", "--warm-up", "5"], ["MODEL", "--device", "gpu"], ["MODEL", "--window-ms", "-1"], ["MODEL", "--name", "a/b"]])
 def test_wrong_options_end_with_2(exported, arguments, capsys):
-    from serving.onnx.http_service.command import main
+    from tfwsss_onnx.http_service.command import main
 
     with pytest.raises(SystemExit) as caught:
         main([str(exported("local")) if argument == "MODEL" else argument for argument in arguments])

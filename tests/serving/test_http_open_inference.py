@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from PIL import Image
-
-from serving.onnx import Segmenter
+from tfwsss_onnx import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_files_of_any_size_in_png_masks_out(client, segmenter, photo):
     photos = [photo(33, 47), photo(24, 60), photo(33, 47, 2)]
     files = np.array([encoded(image) for image in photos], object)
     result = client.infer("segmenter", [tensor("image_bytes", files)], model_version="1")
-    for png, image in zip(result.as_numpy("mask_png"), photos):  # noqa: B905 (Python 3.9)
+    for png, image in zip(result.as_numpy("mask_png"), photos, strict=True):
         np.testing.assert_array_equal(decoded(png), segmenter(image))
 
 
@@ -89,7 +88,7 @@ def test_both_outputs_of_files_of_one_size(client, segmenter, photo):
 def test_many_requests_at_once_keep_apart(client, segmenter, photo):
     images = [photo(33 + 7 * (seed % 2), 47, seed)[None] for seed in range(24)]
     pending = [client.async_infer("segmenter", [tensor("images", image)]) for image in images]
-    for request, image in zip(pending, images):  # noqa: B905 (Python 3.9)
+    for request, image in zip(pending, images, strict=True):
         np.testing.assert_array_equal(request.get_result().as_numpy("mask"), segmenter.batch(image))
 
 

@@ -6,8 +6,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-
-from serving.onnx import Segmenter, overlay
+from tfwsss_onnx import Segmenter, overlay
 
 FLAGS = (
     "--headless",

@@ -7,8 +7,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-
-from serving.onnx import Segmenter, overlay
+from tfwsss_onnx import Segmenter, overlay
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,7 @@ def test_everything_as_json(client, segmenter, photo, query, accept):
     assert shares == pytest.approx({label: (mask == label).mean() for label in np.unique(mask)})
     assert [entry["share"] for entry in answer["classes"]] == sorted(shares.values(), reverse=True)
     assert {(entry["name"], entry["color"]) for entry in answer["classes"]} <= {
-        (name, "#" + color.tobytes().hex()) for name, color in zip(segmenter.labels, segmenter.palette)  # noqa: B905 (Python 3.9)
+        (name, "#" + color.tobytes().hex()) for name, color in zip(segmenter.labels, segmenter.palette, strict=True)
     }
 
 

@@ -6,9 +6,8 @@ import struct
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from serving.onnx.http_service.failures import RequestError
-from serving.onnx.http_service.tensors import parse_request, render_response
+from tfwsss_onnx.http_service.failures import RequestError
+from tfwsss_onnx.http_service.tensors import parse_request, render_response
 
 LIMITS = {"max_json": 10_000, "max_images": 4, "max_pixels": 1e4}
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12)

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from serving.onnx import Segmenter
+from tfwsss_onnx import Segmenter
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,12 +90,12 @@ def test_the_service_runs_from_the_installed_copy(installed, exported, tmp_path)
 def test_tfwsss_serve(exported, tmp_path):
     """The same through the project's own command, with a name of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pipelines.cli", "serve", str(exported("local")), "--port", "0", "--name", "pets", "--warm-up", "40x24", "--device", "cpu"]
+    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "serve", str(exported("local")), "--port", "0", "--name", "pets", "--warm-up", "40x24", "--device", "cpu"]
     assert "pets" in first_answer(command, tmp_path / "log.txt", environment)
 
 
 @pytest.mark.parametrize(("arguments", "words"), [(("missing.onnx",), "missing.onnx: no such file"), (("MODEL", "--warm-up", "5"), "WIDTHxHEIGHT"), (("MODEL", "--max-body-mb", "0"), "max_body_mb: found 0.0")])
 def test_tfwsss_serve_names_what_is_wrong(exported, tmp_path, arguments, words):
-    command = [sys.executable, "-m", "pipelines.cli", "serve", *(str(exported("local")) if argument == "MODEL" else argument for argument in arguments)]
+    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "serve", *(str(exported("local")) if argument == "MODEL" else argument for argument in arguments)]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and words in done.stderr + done.stdout

@@ -6,8 +6,7 @@ import threading
 import numpy as np
 import onnxruntime
 import pytest
-
-from serving.onnx import (
+from tfwsss_onnx import (
     Cancellation,
     Cancelled,
     DependencyError,
@@ -17,7 +16,8 @@ from serving.onnx import (
     Segmenter,
     dense_crf,
 )
-from serving.onnx import providers as providers_module
+from tfwsss_onnx import providers as providers_module
+
 from tfwsss import crf as training_crf
 
 SHAPES = ((33, 47), (33, 47), (20, 64), (33, 47))

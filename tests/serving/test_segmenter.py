@@ -11,10 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
+from tfwsss_onnx import DeviceError, ImageError, ModelError, Segmenter, overlay
 
-from serving.onnx import DeviceError, ImageError, ModelError, Segmenter, overlay
-from tfwsss.artifacts import voc_palette
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import voc_palette
 
 RUNTIME = Path(__file__).parents[2] / "serving" / "onnx"
 
@@ -62,7 +61,7 @@ def test_a_list_keeps_its_order_whatever_the_sizes(segmenter, photo):
     photos = [photo(20 + 3 * (seed % 3), 31, seed) for seed in range(11)]
     masks = segmenter(photos)
     assert isinstance(masks, list)
-    for image, mask in strict_zip(photos, masks):
+    for image, mask in zip(photos, masks, strict=True):
         np.testing.assert_array_equal(mask, segmenter(image))
 
 
@@ -183,7 +182,7 @@ def test_cuda_never_falls_back_in_silence(pretend, exported):
 
 
 def test_auto_takes_what_works_and_says_which(pretend, exported, monkeypatch):
-    monkeypatch.setattr("serving.onnx.providers.has_driver", lambda: True)
+    monkeypatch.setattr("tfwsss_onnx.providers.has_driver", lambda: True)
     pretend([CUDA, CPU], [CPU])
     assert Segmenter(exported("local")).device == "cpu"
     pretend([CUDA, CPU], [CUDA, CPU])
@@ -193,7 +192,7 @@ def test_auto_takes_what_works_and_says_which(pretend, exported, monkeypatch):
 
 
 def test_auto_without_a_driver_says_nothing(pretend, exported, monkeypatch, capfd):
-    monkeypatch.setattr("serving.onnx.providers.has_driver", lambda: False)
+    monkeypatch.setattr("tfwsss_onnx.providers.has_driver", lambda: False)
     assert Segmenter(exported("local")).device == "cpu"
     assert capfd.readouterr() == ("", "")  # onnxruntime-gpu warns when it tries CUDA in vain
     pretend([CUDA, CPU], [CPU])

@@ -2,8 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from serving.onnx.tiling import plan, round_up
+from tfwsss_onnx.tiling import plan, round_up
 
 
 @given(st.integers(1, 16), st.integers(4, 40), st.integers(0, 400), st.data())

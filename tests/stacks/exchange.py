@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfwsss import stack
 from tfwsss.export import export_onnx, export_saved_model
 from tfwsss.models import build_segmenter, normalization
-from tfwsss.training import make_deterministic
+from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import load_model, save_weights
 
 CLASSES = ("cat", "dog")
@@ -46,7 +46,7 @@ def answer(path: Path) -> None:
         export_onnx(model, onnx, outputs=("scores", "mask"), **arguments)
         session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        values = dict(zip(names, session.run(names, {session.get_inputs()[0].name: photos()})))
+        values = dict(zip(names, session.run(names, {session.get_inputs()[0].name: photos()}), strict=True))
         found.update({f"onnx_{name}": value for name, value in values.items()})
     image = photos()[0]
     found["warped"] = stack.warp(image.astype(np.float32), 0.5, 0.2, bilinear=True, fill=0.0)

@@ -7,9 +7,9 @@ import tensorflow as tf
 from tfwsss import stack
 from tfwsss.config import Optimizer
 from tfwsss.models import build_classifier, head_layers
-from tfwsss.optimizer import GroupedOptimizer, trainable_variables
 from tfwsss.stack.grouped_updates import GroupedUpdates
-from tfwsss.training import make_deterministic
+from tfwsss.training.loop import make_deterministic
+from tfwsss.training.optimizer import GroupedOptimizer, trainable_variables
 
 STEPS = 20
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tfwsss.cluster import Cluster, find_cluster
 from tfwsss.errors import StackError
+from tfwsss.training.cluster import Cluster, find_cluster
 
 DRIVER = Path(__file__).parent / "training_workers.py"
 NETWORKS = ["classifier", "affinitynet", "segmenter"]
@@ -40,7 +40,7 @@ def test_two_workers_have_the_loss_curve_of_one(trained, network):
     assert abs(expected["history"][0]["loss"] - expected["history"][1]["loss"]) > 1e-3
     for worker in two:
         found = worker["found"][network]
-        for entry, other in zip(expected["history"], found["history"]):
+        for entry, other in zip(expected["history"], found["history"], strict=True):
             assert set(entry) == set(other) and ("f1" in entry) == (network == "classifier")
             for name, value in entry.items():
                 np.testing.assert_allclose(other[name], value, err_msg=name, **CLOSE)
@@ -78,7 +78,7 @@ def test_pipeline_with_two_workers(run_workers, tmp_path):
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(PIPELINE))
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    command = ["-m", "pipelines.cli", "run", "config.yaml", "--until", "cams", "--work-dir", "work"]
+    command = ["-m", "tfwsss_pipelines.cli", "run", "config.yaml", "--until", "cams", "--work-dir", "work"]
     chief, other = run_workers(2, command, tmp_path, MLFLOW_TRACKING_URI=store)
     assert chief.returncode == other.returncode == 0, chief.stderr[-2000:] + other.stderr[-2000:]
     history = json.loads((tmp_path / "work/classifier/history.json").read_text())
@@ -97,7 +97,7 @@ def test_pipeline_with_two_workers(run_workers, tmp_path):
 @pytest.mark.slow
 def test_the_chiefs_error_ends_the_others(run_workers, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"format": "folder", "root": "nowhere"}}))
-    chief, other = run_workers(2, ["-m", "pipelines.cli", "run", "config.yaml", "--work-dir", "work"], tmp_path)
+    chief, other = run_workers(2, ["-m", "tfwsss_pipelines.cli", "run", "config.yaml", "--work-dir", "work"], tmp_path)
     assert chief.returncode == other.returncode == 2, chief.stderr[-2000:] + other.stderr[-2000:]
     assert "nowhere" in chief.stderr
     assert "worker 1: the chief has failed" in other.stderr

@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from tfwsss import stack
 from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
-from tfwsss.cluster import find_cluster
 from tfwsss.config import Optimizer, Training
-from tfwsss.devices import make_strategy
-from tfwsss.losses import multilabel_soft_margin, segmentation_cross_entropy
 from tfwsss.models import build_affinitynet, build_classifier, build_segmenter, head_layers
-from tfwsss.training import Task, fit, make_deterministic
+from tfwsss.training.cluster import find_cluster
+from tfwsss.training.devices import make_strategy
+from tfwsss.training.loop import Task, fit, make_deterministic
+from tfwsss.training.losses import multilabel_soft_margin, segmentation_cross_entropy
 from tfwsss.weights import named_variables
 
 BATCH, STEPS, SIZE, CLASSES = 4, 3, 72, 3

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-
-from serving.tf_serving import (
+from tfwsss_tf_serving import (
     AnswerError,
     DeadlineError,
     GrpcClient,
@@ -26,6 +25,7 @@ from serving.tf_serving import (
     TooLargeError,
     UnavailableError,
 )
+
 from tests.tf_serving.model_server import ModelServer, running
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +73,7 @@ def test_files_of_any_size(connect, server, photo, tmp_path):
     photos = [photo(30, 41), photo(77, 25, 1)]
     (tmp_path / "one.png").write_bytes(png(photos[0]))
     masks = connect().segment_files([tmp_path / "one.png", png(photos[1])])
-    for image, mask in zip(photos, masks):
+    for image, mask in zip(photos, masks, strict=True):
         np.testing.assert_array_equal(mask, expected(server, 2, image[None])[0])
 
 
@@ -237,7 +237,7 @@ def test_threads_share_a_client(connect, server, photo):
 def test_the_client_brings_nothing_of_tensorflow(started, tmp_path):
     Image.new("RGB", (20, 30), "red").save(tmp_path / "photo.png")
     code = (
-        "import sys; from serving.tf_serving import GrpcClient, RestClient\n"
+        "import sys; from tfwsss_tf_serving import GrpcClient, RestClient\n"
         "masks = [client.segment_files([sys.argv[3]])[0].shape for client in (GrpcClient(sys.argv[1]), RestClient(sys.argv[2]))]\n"
         "print(masks, [m for m in ('tensorflow', 'tensorflow_serving', 'keras', 'tfwsss', 'pipelines') if m in sys.modules])"
     )

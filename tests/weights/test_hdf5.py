@@ -12,7 +12,6 @@ import pytest
 
 from tfwsss import models
 from tfwsss.errors import WeightsError
-from tfwsss.strict_zip import strict_zip
 from tfwsss.weights import load_weights, named_variables
 from tfwsss.weights.variables import layer_variables
 
@@ -129,7 +128,7 @@ def write_legacy(group, model, *, nested=None):
         target = group.create_group(group_name)
         paths = [f"{name}:0".replace("depthwise/kernel", "depthwise/depthwise_kernel") for name in weights]
         target.attrs["weight_names"] = [path.encode() for path in paths]
-        for path, value in strict_zip(paths, weights.values()):
+        for path, value in zip(paths, weights.values(), strict=True):
             target[path] = value
     names = [name.encode() for name in groups]
     half = (len(names) + 1) // 2  # long lists are split

@@ -6,9 +6,9 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from tfwsss_pipelines.cli import app
 from typer.testing import CliRunner
 
-from pipelines.cli import app
 from tfwsss import models
 from tfwsss.errors import ConfigError, WeightsError
 from tfwsss.weights import imagenet, load_model, load_weights, named_variables

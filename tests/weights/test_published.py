@@ -10,7 +10,6 @@ import pytest
 
 from tfwsss import models
 from tfwsss.errors import WeightsError
-from tfwsss.strict_zip import strict_zip
 from tfwsss.weights import load_weights, named_variables
 from tfwsss.weights.naming import from_caffe, from_mxnet, from_torch
 
@@ -25,9 +24,9 @@ def reference_entries(backbone, network):
     golden = np.load(GOLDEN / f"{backbone}_{network}_forward.npz")
     shapes = [tuple(int(n) for n in re.findall(r"\d+", str(shape))) for shape in golden["shapes"]]
     shapes = [
-        () if str(key).endswith("num_batches_tracked") else s for key, s in strict_zip(golden["keys"], shapes)
+        () if str(key).endswith("num_batches_tracked") else s for key, s in zip(golden["keys"], shapes, strict=True)
     ]
-    return dict(strict_zip(map(str, golden["keys"]), shapes))
+    return dict(zip(map(str, golden["keys"]), shapes, strict=True))
 
 
 @functools.cache
@@ -163,7 +162,7 @@ def test_caffe_vgg16(tmp_path, write, generation, options):
     assert (report.format, report.missing) == ("Caffe", ("fc8/kernel",))
     assert report.unexpected == ("fc8_voc12/kernel", "fc8_voc12/bias")
     expected = {
-        f"{name}/{v}": a for name, values in layers.items() for v, a in zip(("kernel", "bias"), values)
+        f"{name}/{v}": a for name, values in layers.items() for v, a in zip(("kernel", "bias"), values, strict=True)
     }
     assert_loaded(model, expected, but=("fc8/kernel",))
 
@@ -217,7 +216,7 @@ def test_genuine_pytorch_files(tiny, name):
     assert (len(report.loaded), report.missing, report.unexpected) == (6, (), ())
     np.testing.assert_array_equal(model.get_layer("conv1a").kernel, expected["net/conv1a.weight"].transpose(2, 3, 1, 0))
     bn = ("weight", "bias", "running_mean", "running_var")
-    for value, entry in strict_zip(model.get_layer("bn7").get_weights(), bn):
+    for value, entry in zip(model.get_layer("bn7").get_weights(), bn, strict=True):
         np.testing.assert_array_equal(value, expected[f"net/bn7.{entry}"])
 
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tfwsss import models
 from tfwsss.errors import WeightsError
-from tfwsss.strict_zip import strict_zip
 from tfwsss.weights import load_weights, named_variables
 from tfwsss.weights.matching import backbones_of
 from tfwsss.weights.naming import from_torch
@@ -23,7 +22,7 @@ SMALL = {"resnet38": 0.05, "vgg16": 0.1, "resnet50": 0.05, "mobilenet": 0.25, "m
 def entries(prefix=""):
     """{state-dict key: shape} of torchvision's ResNet50, or of IRN's classifier."""
     shapes = [tuple(int(n) for n in str(shape).split("x") if n) for shape in GOLDEN[f"{prefix}shapes"]]
-    return dict(strict_zip(map(str, GOLDEN[f"{prefix}keys"]), shapes))
+    return dict(zip(map(str, GOLDEN[f"{prefix}keys"]), shapes, strict=True))
 
 
 def value_of(key, shape):

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfwsss.cores import usable_cores
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError
-from tfwsss.processes import isolated_map
-from tfwsss.strict_zip import strict_zip
+from tfwsss.processes import isolated_map, usable_cores
 
 MIN_SIDE = 32  # pixels; below, the deepest feature map of every backbone is a single cell
 BLOCK = 1 << 20  # bytes hashed at once
@@ -110,7 +108,7 @@ def check_images(
         The problems in the order of the samples, and a digest of the file's bytes (hexadecimal) for every other id.
     """
     problems, digests = [], {}
-    for sample, found in strict_zip(dataset.samples, inspect_images(dataset, workers, on_progress)):
+    for sample, found in zip(dataset.samples, inspect_images(dataset, workers, on_progress), strict=True):
         reason = found.reason
         if not reason and require_tags and not sample.tags:
             reason = "no tag: none of the classes is among its tags"

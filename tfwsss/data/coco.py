@@ -15,11 +15,10 @@ import numpy as np
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.config import CocoData
 from tfwsss.data.dataset import Dataset, Sample, class_positions, relative_photo_path
 from tfwsss.errors import DataError
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import IGNORE
 
 
 def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | None:
@@ -65,7 +64,7 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     if not samples:
         raise DataError(f"{path}: lists no images")
     labels = {number: positions.get(name, IGNORE - 1) + 1 for number, name in names.items()}
-    numbers = dict(strict_zip(seen, index.imgs))
+    numbers = dict(zip(seen, index.imgs, strict=True))
     masks = CocoMasks(path, index, numbers, labels, config.max_megapixels)
     return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())))
 

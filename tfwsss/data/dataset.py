@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.data.image import read_image, read_mask
 from tfwsss.errors import DataError
+from tfwsss.storage.artifacts import IGNORE
 
 
 @dataclass(frozen=True)

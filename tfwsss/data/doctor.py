@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.data.check import Inspection, inspect_images
 from tfwsss.data.dataset import Dataset, MaskFolder, Sample
 from tfwsss.errors import DataError
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import IGNORE
 
 EXAMPLES = 5  # names given with a finding
 
@@ -128,7 +127,7 @@ def _named(names: list[str]) -> str:
 
 def _examine_photos(diagnosis: Diagnosis, split: str, dataset: Dataset, found: list[Inspection]) -> None:
     by_kind = defaultdict(list)
-    for sample, inspection in strict_zip(dataset.samples, found):
+    for sample, inspection in zip(dataset.samples, found, strict=True):
         if inspection.reason:
             by_kind[inspection.reason.split(":")[0]].append(f"{sample.image} ({inspection.reason})")
     for kind, names in sorted(by_kind.items()):
@@ -145,7 +144,7 @@ def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset, require_ta
         listed = [f"{tag!r} ({count})" for tag, count in sorted(dataset.unknown_tags, key=lambda item: -item[1])]
         diagnosis.warnings.append(f"{split}: tags that are no class were dropped (photos): {', '.join(listed)}")
     counts = dataset.tag_matrix().sum(axis=0)
-    absent = [name for name, count in strict_zip(dataset.classes, counts) if count == 0]
+    absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
     if absent:
         target = diagnosis.errors if split == "train" else diagnosis.warnings
         target.append(f"{split}: no photo has the tag {_named(absent)}")
@@ -166,7 +165,7 @@ def _examine_class_names(diagnosis: Diagnosis, train: Dataset, val: Dataset | No
 def _examine_duplicates(diagnosis: Diagnosis, splits: dict, found: dict[str, list[Inspection]]) -> None:
     places = defaultdict(lambda: defaultdict(list))  # digest -> split -> samples
     for split, inspections in found.items():
-        for sample, inspection in strict_zip(splits[split].samples, inspections):
+        for sample, inspection in zip(splits[split].samples, inspections, strict=True):
             if inspection.digest:
                 places[inspection.digest][split].append(sample)
     leaks = [by["train"] + by["val"] for by in places.values() if "train" in by and "val" in by]
@@ -211,7 +210,7 @@ def _examine_masks(diagnosis: Diagnosis, split: str, dataset: Dataset, found: li
 
     findings, missing, unreadable, misshapen, strange = _MaskFindings(), [], [], [], []
     with ThreadPoolExecutor(2) as pool:  # Pillow decodes without holding the interpreter
-        for sample, inspection, mask in strict_zip(dataset.samples, found, pool.map(look, dataset.samples)):
+        for sample, inspection, mask in zip(dataset.samples, found, pool.map(look, dataset.samples), strict=True):
             if mask is None:
                 missing.append(sample.id)
             elif isinstance(mask, str):
@@ -261,12 +260,12 @@ def _compare_with_tags(dataset: Dataset, findings: _MaskFindings) -> MaskReport:
 def _tables(split: str, dataset: Dataset, found: list[Inspection], masks: MaskReport | None) -> SplitReport:
     tags = dataset.tag_matrix().astype(np.int64)
     usable = sum(
-        1 for s, i in strict_zip(dataset.samples, found) if not i.reason and (s.tags or split != "train")
+        1 for s, i in zip(dataset.samples, found, strict=True) if not i.reason and (s.tags or split != "train")
     )
     return SplitReport(
         images=len(dataset),
         usable=usable,
-        class_counts=dict(strict_zip(dataset.classes, tags.sum(axis=0).tolist())),
+        class_counts=dict(zip(dataset.classes, tags.sum(axis=0).tolist(), strict=True)),
         co_occurrence=(tags.T @ tags).tolist(),
         tags_per_image=dict(sorted(Counter(tags.sum(axis=1).tolist()).items())),
         height=_spread([inspection.height for inspection in found if inspection.height]),

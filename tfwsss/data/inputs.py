@@ -17,14 +17,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfwsss import artifacts, config, stack
-from tfwsss.cores import usable_cores
+from tfwsss import config, stack
 from tfwsss.data import augment, label_grid
 from tfwsss.data.changes import Changes, hole_side
 from tfwsss.data.dataset import Dataset
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
-from tfwsss.strict_zip import strict_zip
+from tfwsss.processes import usable_cores
+from tfwsss.storage import artifacts
 
 PREFETCHED_BATCHES = 2
 WHOLE = slice(None)  # positions in a batch
@@ -93,7 +93,7 @@ def affinity_batches(
 
     Args:
         label_folder: holds <id>.png (label_source "labels") or <id>.npz (label_source "scores"), see
-            `tfwsss.artifacts`; their size is the photo's.
+            `tfwsss.storage.artifacts`; their size is the photo's.
         canvas: colour of what lies outside a small photo: "black" (the reference) or the "mean" colour.
 
     Returns:
@@ -158,7 +158,7 @@ def segmenter_batches(
     normalisation. Outside a small photo the image has the mean colour and the label 255.
 
     Args:
-        label_folder: holds <id>.png of the photo's size, see `tfwsss.artifacts`.
+        label_folder: holds <id>.png of the photo's size, see `tfwsss.storage.artifacts`.
 
     Returns:
         {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop, crop]: 0, k+1, 255 ignore}.
@@ -253,7 +253,7 @@ def _batches(
     def load(position, index):
         # Declared stateless, else tf.data would run it in sequence under deterministic ops; it is, by construction.
         tensors = tf.numpy_function(produce, [position, index], [spec.dtype for spec in specs.values()], stateful=False)
-        return {name: tf.ensure_shape(tensor, spec.shape) for (name, spec), tensor in strict_zip(specs.items(), tensors)}
+        return {name: tf.ensure_shape(tensor, spec.shape) for (name, spec), tensor in zip(specs.items(), tensors, strict=True)}
 
     side = hole_side(settings.augmentation, settings.crop)
 

@@ -5,7 +5,7 @@ Grid labels: 0 confident background, k+1 confident class k, 255 neither.
 
 import numpy as np
 
-from tfwsss.artifacts import IGNORE
+from tfwsss.storage.artifacts import IGNORE
 
 CELL = 8  # pixels of a cell's side: the output stride of AffinityNet
 OUTSIDE = 1e-5  # a cell whose scores are all below this lies outside the photo

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tfwsss.strict_zip import strict_zip
-
 CLASSES = ("bull", "car", "duck", "fish", "rabbit")
 COMPANIONS = ("duck", "rabbit")  # often seen together, so that their tags are hard to tell apart
 
@@ -166,7 +164,7 @@ def _blades(rng, h: int, w: int, unit: float) -> np.ndarray:
     count = 450
     starts = rng.random((count, 2)) * (w, h)
     ends = starts + rng.normal((0, -8), (3, 3), (count, 2)) * unit
-    for start, end, tone in strict_zip(starts, ends, rng.integers(40, 216, count)):
+    for start, end, tone in zip(starts, ends, rng.integers(40, 216, count), strict=True):
         draw.line([*start, *end], fill=int(tone), width=max(1, round(1.5 * unit)))
     return np.asarray(picture, np.float32) / 128 - 1
 

@@ -8,15 +8,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tfwsss.artifacts import save_label
-from tfwsss.atomic import atomic_path, read_json, write_json
 from tfwsss.config import FolderData, ScenesData
-from tfwsss.cores import usable_cores
 from tfwsss.data.dataset import Dataset, class_positions
 from tfwsss.data.folder import read_folder
 from tfwsss.data.scene_drawing import CLASSES, draw_scene
 from tfwsss.errors import DataError
-from tfwsss.processes import map_in_processes
+from tfwsss.processes import map_in_processes, usable_cores
+from tfwsss.storage.artifacts import save_label
+from tfwsss.storage.atomic import atomic_path, read_json, write_json
 
 GENERATOR_VERSION = 3  # part of the settings: scenes of an older generator are drawn anew
 SMALLEST = 32

@@ -9,13 +9,12 @@ from typing import Literal
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from tfwsss.artifacts import IGNORE
 from tfwsss.config import VocData
 from tfwsss.data.cls_labels import read_cls_labels
 from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions, relative_photo_path
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import IGNORE
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -118,7 +117,7 @@ def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tup
         for image_id, vector in read_cls_labels(path).items():
             if len(vector) != len(CLASSES):
                 raise DataError(f"{path}: {image_id!r} has {len(vector)} values, expected {len(CLASSES)}")
-            tags[image_id] = tuple(name for name, present in strict_zip(CLASSES, vector) if present)
+            tags[image_id] = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
     else:
         # The table may name photos by id or by path below the devkit's folder.
         tags = {row.id.removeprefix("JPEGImages/"): row.tags for row in read_tag_table(path)}

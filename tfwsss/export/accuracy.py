@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError
 from tfwsss.export.fresh_onnx import run_fresh
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.atomic import write_json
 
 _TOGETHER = 64  # photos whose pixels and masks lie in temporary files at once
 
@@ -66,13 +65,13 @@ def check_accuracy(reference, variants, samples, *, budget: float = 0.01, output
             for score in scores:
                 masks = [_mask(outputs) for outputs in run_fresh(score.path, folder)]
                 expected = expected or masks
-                for (_, label), mask, other in strict_zip(group, masks, expected):
+                for (_, label), mask, other in zip(group, masks, expected, strict=True):
                     score.matrix.update(label, mask)
                     score.equal += int((mask == other).sum())
         images, pixels = images + len(group), pixels + sum(image[..., 0].size for image, _ in group)
     best = scores[0].matrix.miou()
     result: dict = {"images": images, "budget": budget, "reference": {"path": str(reference), "miou": best}, "variants": {}}
-    for entry, score in strict_zip(properties, scores[1:]):
+    for entry, score in zip(properties, scores[1:], strict=True):
         found = score.matrix.miou()
         if not best - found <= budget:
             raise ExportError(f"{score.path}: mIoU {found:.4f} on {images} photos, {best:.4f} with {reference}: more than the budget of {budget:g} is lost")

@@ -9,8 +9,6 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from tfwsss.strict_zip import strict_zip
-
 
 def count_flops(model: onnx.ModelProto, height: int, width: int) -> int:
     """Floating-point operations of one photo, a multiplication and an addition counted as two.
@@ -29,7 +27,7 @@ def count_flops(model: onnx.ModelProto, height: int, width: int) -> int:
     image = np.zeros((1, height, width, 3), np.uint8)
     shapes = session.run([f"flops/{number}" for number in range(len(counted))], {model.graph.input[0].name: image})
     total = 0
-    for node, shape in strict_zip(counted, shapes):
+    for node, shape in zip(counted, shapes, strict=True):
         kernel = weights[node.input[1]]
         sums = math.prod(kernel[1:]) if node.op_type == "Conv" else kernel[0]  # products that one output value adds up
         total += 2 * sums * int(np.prod(shape))

@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 
 from tfwsss import __version__
-from tfwsss.artifacts import voc_palette
 from tfwsss.errors import ExportError
 from tfwsss.export.inference import Inference
+from tfwsss.storage.artifacts import voc_palette
 
 FORMAT = "tfwsss.segmenter/1"
 

@@ -9,7 +9,6 @@ from typing import Literal
 import onnx
 import tensorflow as tf
 
-from tfwsss.atomic import atomic_path
 from tfwsss.errors import ExportError
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
@@ -17,6 +16,7 @@ from tfwsss.export.normalization_layout import spread_normalization
 from tfwsss.export.receptive_field import receptive_field
 from tfwsss.models import conversion
 from tfwsss.normalization import Normalization
+from tfwsss.storage.atomic import atomic_path
 
 OUTPUTS = ("mask", "scores")
 _AXES = ("batch", "height", "width")
@@ -43,7 +43,7 @@ def _convert(inference: Inference, outputs, opset: int, channels_last: bool) -> 
 
 def _name_axes(value: onnx.ValueInfoProto, last: int | None) -> None:
     dimensions = value.type.tensor_type.shape.dim
-    for dimension, name in zip(dimensions, _AXES):
+    for dimension, name in zip(dimensions, _AXES, strict=False):
         dimension.dim_param = name
     if last is not None:
         dimensions[3].dim_value = last

@@ -32,7 +32,7 @@ def main(model: str, folder: str) -> None:
     for case in sorted(Path(folder).glob("case_*.npz")):
         with np.load(case, allow_pickle=False) as arrays:
             results = session.run(names, {"images": arrays["images"]})
-        outputs = dict(zip(names, results))
+        outputs = dict(zip(names, results, strict=True))
         np.savez(case.with_name(case.name.replace("case_", "onnx_")), **outputs)
     loaded = [name for name in _BLOCKED if name in sys.modules]
     if loaded:

@@ -20,9 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import tfwsss
-from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError
 from tfwsss.normalization import Normalization
+from tfwsss.storage.atomic import write_json
 
 # Height and width, none a multiple of an output stride, of every remainder that matters.
 SIZES = ((33, 47), (47, 33), (35, 161), (49, 65), (57, 99), (63, 121), (65, 65), (77, 43), (91, 129), (97, 55), (129, 71), (161, 37))

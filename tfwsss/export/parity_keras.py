@@ -16,11 +16,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfwsss.atomic import write_json
 from tfwsss.errors import ExportError, TfwsssError
 from tfwsss.export.fresh_onnx import run_fresh
 from tfwsss.normalization import Normalization
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.atomic import write_json
 
 SMALLEST_SCORE = 1e-12  # averaged scores below this are equal in the comparison: their logarithm is noise
 SCORE_RESOLUTION = 1e-6
@@ -87,7 +86,7 @@ class Comparison:
         """`mask` uint8 [B, H, W] against the reference's logits [B, H, W, L] of the batch called `name`."""
         if mask.dtype != np.uint8 or mask.shape != logits.shape[:3]:
             raise ExportError(f"{self._artefact}: {name}: found mask {mask.dtype} {mask.shape}, expected uint8 {logits.shape[:3]}")
-        for index, (values, labels) in enumerate(strict_zip(logits, mask)):
+        for index, (values, labels) in enumerate(zip(logits, mask, strict=True)):
             bound = self._tolerance * (values.max() - values.min())
             expected = values.argmax(-1)
             different = np.argwhere(labels != expected)
@@ -184,7 +183,7 @@ def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dic
                 with np.load(_case(request, number), allow_pickle=False) as case:
                     _check_saved_model(loaded, saved_model, name, case["images"], encoded, case["logits"], case["scores"])
         if onnx:
-            for number, ((name, _), outputs) in enumerate(strict_zip(cases, found.result())):
+            for number, ((name, _), outputs) in enumerate(zip(cases, found.result(), strict=True)):
                 with np.load(_case(request, number), allow_pickle=False) as case:
                     if "mask" in outputs:
                         onnx.masks(name, case["logits"], outputs["mask"])

@@ -13,8 +13,6 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from tfwsss.strict_zip import strict_zip
-
 # Height and width of the photo that is run: divisible by every stride.
 _SIZE = (256, 192)
 # Operations that give each pixel of their output from the same pixel of their inputs. (Reshape and the like occur on
@@ -52,7 +50,7 @@ def _map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in {value.name for value in model.graph.output})
     session = onnxruntime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
     arrays = session.run(names, {model.graph.input[0].name: np.zeros((1, *_SIZE, 3), np.uint8)})
-    return {name: array.shape for name, array in strict_zip(names, arrays)}
+    return {name: array.shape for name, array in zip(names, arrays, strict=True)}
 
 
 def _through_window(view: _View, attributes: dict, kernel) -> _View:
@@ -61,7 +59,7 @@ def _through_window(view: _View, attributes: dict, kernel) -> _View:
     dilations, strides, pads = (attributes.get(name, default) for name, default in (("dilations", [1] * axes), ("strides", [1] * axes), ("pads", [0] * 2 * axes)))
     automatic = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
     seen = []
-    for size, dilation, stride, start in zip(kernel, dilations, strides, pads):
+    for size, dilation, stride, start in zip(kernel, dilations, strides, pads, strict=False):
         extent = (size - 1) * dilation
         # Automatic padding splits by the photo's size where the stride is above 1; bound both ways.
         starts = (extent // 2, extent - extent // 2) if automatic and stride == 1 else (0, extent) if automatic else (start,)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfwsss.atomic import atomic_path
 from tfwsss.errors import ExportError
 from tfwsss.export.decode import decode_image
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
 from tfwsss.export.warmup import warmup_requests, write_warmup
 from tfwsss.normalization import Normalization
+from tfwsss.storage.atomic import atomic_path
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")

@@ -16,7 +16,6 @@ from tfwsss.errors import ConfigError
 from tfwsss.models import backbones, spec
 from tfwsss.models.backbones import Options
 from tfwsss.models.layers import Resize, conv2d, group_norm
-from tfwsss.strict_zip import strict_zip
 
 STRIDE = 8
 REDUCTIONS = ("f8_3", "f8_4", "f8_5")
@@ -65,7 +64,7 @@ def build_affinitynet(
     options = Options("affinitynet", width, output_stride, batch_norm, freeze, dropout)
     trunk = backbones.build_trunk(backbone, options)
     reduced = []
-    for name, x, stride, share in strict_zip(REDUCTIONS, trunk.maps.values(), trunk.strides, (1, 2, 4)):
+    for name, x, stride, share in zip(REDUCTIONS, trunk.maps.values(), trunk.strides, (1, 2, 4), strict=True):
         x = conv2d(x, features * share // 7, 1, name=name, initializer=_kaiming_normal())
         if backbones.find(backbone).group_norm:
             x = group_norm(x, name.replace("f", "gn"))

@@ -10,12 +10,11 @@ import keras
 import tensorflow as tf
 
 from tfwsss.models.conversion import is_converting
-from tfwsss.strict_zip import strict_zip
 
 
 def _padding(layer) -> list[list[int]]:
     # What "same" means, as numbers: ONNX Runtime refuses a dilated Conv with automatic padding.
-    height, width = (rate * (size // 2) for rate, size in strict_zip(layer.dilation_rate, layer.kernel_size))
+    height, width = (rate * (size // 2) for rate, size in zip(layer.dilation_rate, layer.kernel_size, strict=True))
     return [[0, 0], [height, height], [width, width], [0, 0]]
 
 

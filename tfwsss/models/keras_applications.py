@@ -24,7 +24,6 @@ from tfwsss.models.backbones import Options, Trunk, register
 from tfwsss.models.dilation import DilatedConv2D, DilatedDepthwiseConv2D
 from tfwsss.models.layers import BATCH_NORM_MOMENTUM, round_channels
 from tfwsss.normalization import CAFFE_KERAS, SYMMETRIC
-from tfwsss.strict_zip import strict_zip
 
 OUTPUT_STRIDES = (8, 16, 32)
 # Side of the image on which the strides of the original are measured: its maps' sides are powers of two.
@@ -81,7 +80,7 @@ def _trunk(
     )
     names = [layer.name for layer in model.layers]
     stem = frozenset(names[: names.index(stem_end) + 1])
-    maps = {f"stage{number}": model.get_layer(name).output for number, name in strict_zip((3, 4, 5), last)}
+    maps = {f"stage{number}": model.get_layer(name).output for number, name in zip((3, 4, 5), last, strict=True)}
     strides = tuple(min(_stride(published.get_layer(name).output), options.output_stride) for name in last)
     return Trunk(model.inputs[0], maps, strides, low=model.get_layer(low).output, stem=stem)
 

@@ -15,7 +15,6 @@ import keras
 from tfwsss.models.backbones import Options, Trunk, register
 from tfwsss.models.layers import batch_norm, conv2d, max_pool, relu, round_channels
 from tfwsss.normalization import TORCH
-from tfwsss.strict_zip import strict_zip
 
 # stage: channels of the inner convolutions (the outer have four times as many), number of blocks
 STAGES = {"layer1": (64, 3), "layer2": (128, 4), "layer3": (256, 6), "layer4": (512, 3)}
@@ -54,7 +53,7 @@ def _trunk(options: Options, strides, dilations, fixed: tuple[str, ...]) -> Trun
     x = max_pool(relu(x, "relu"), 2, name="maxpool")
     outputs, cells, before = {}, {}, 1
     pixels = 4
-    for (stage, (channels, count)), stride, dilation in strict_zip(STAGES.items(), strides, dilations):
+    for (stage, (channels, count)), stride, dilation in zip(STAGES.items(), strides, dilations, strict=True):
         for number in range(count):
             first = number == 0
             x = _block(

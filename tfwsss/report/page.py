@@ -11,13 +11,12 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tfwsss.atomic import write_text
 from tfwsss.errors import DataError
 from tfwsss.report.charts import class_chart, loss_chart, threshold_chart
 from tfwsss.report.panels import PALETTE, encode_jpeg, encode_png, hatch_chip
 from tfwsss.report.rows import ImageRow, draw_row, used_columns
 from tfwsss.report.table import ScoreTable, percent
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.atomic import write_text
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _grid(title: str, subtitle: str, rows: list[ImageRow], classes: tuple[str, .
             None
             if panel is None
             else {"alt": f"{column.heading} of {row.id} ({names})", "uri": _uri("image/jpeg", encode_jpeg(panel)), "height": panel.shape[0], "width": panel.shape[1]}
-            for column, panel in strict_zip(columns, draw_row(row, columns))
+            for column, panel in zip(columns, draw_row(row, columns), strict=True)
         ]
         drawn.append({"id": row.id, "tags": tags, "cells": cells})
     return {"title": title, "subtitle": subtitle, "headings": [column.heading for column in columns], "rows": drawn}

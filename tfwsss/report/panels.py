@@ -9,8 +9,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from tfwsss.artifacts import IGNORE, voc_palette
 from tfwsss.errors import DataError
+from tfwsss.storage.artifacts import IGNORE, voc_palette
 
 MAX_SIDE = 256
 MAX_BYTES = 24_000  # of one encoded panel: 24 rows of 7 panels stay below 6 MB as base64

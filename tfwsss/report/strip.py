@@ -5,10 +5,9 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tfwsss.atomic import atomic_path
 from tfwsss.errors import DataError
 from tfwsss.report.rows import ImageRow, draw_row, used_columns
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.atomic import atomic_path
 
 MAX_BYTES = 300_000
 MAX_TILE = 176  # pixels of a panel's long side; smaller tiles are tried until the file is small enough
@@ -52,7 +51,7 @@ def _draw(rows: list[ImageRow], tile: int) -> Image.Image:
     for index, column in enumerate(columns):
         pen.text((GAP + index * (width + GAP) + width / 2, HEADING_HEIGHT / 2), column.heading, TEXT, font, anchor="mm")
     top = HEADING_HEIGHT
-    for line, height in strict_zip(lines, heights):
+    for line, height in zip(lines, heights, strict=True):
         for index, panel in enumerate(line):
             if panel is not None:
                 left = GAP + index * (width + GAP) + (width - panel.shape[1]) // 2

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from tfwsss.errors import DataError
 from tfwsss.report.table import ScoreTable, align_columns
-from tfwsss.strict_zip import strict_zip
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
@@ -35,7 +34,7 @@ def summarize(tables: Sequence[ScoreTable]) -> str:
         scores = [100 * table.rows[position].miou for table in tables]
         if any(math.isnan(score) for score in scores):
             raise DataError(f"{name} ({split}): a run has no score there")
-        gains = [score - 100 * table.rows[0].miou for score, table in strict_zip(scores, tables)]
+        gains = [score - 100 * table.rows[0].miou for score, table in zip(scores, tables, strict=True)]
         gain = [f"{statistics.mean(gains):+.1f}", f"{min(gains):+.1f}"] if position else ["", ""]
         spread = f"{statistics.mean(scores):.1f} {PLUS_MINUS} {statistics.stdev(scores):.1f}"
         grid.append([name, split, spread, f"{min(scores):.1f}", f"{max(scores):.1f}", *gain])

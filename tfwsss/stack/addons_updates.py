@@ -17,7 +17,6 @@ from tensorflow.keras.optimizers import legacy  # MultiOptimizer takes no others
 from tfwsss.errors import StackError
 from tfwsss.stack.rule import ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, ParameterGroup, Rule
 from tfwsss.stack.updates import OptimizerUpdates
-from tfwsss.strict_zip import strict_zip
 
 
 class MultiOptimizerUpdates(OptimizerUpdates):
@@ -38,7 +37,7 @@ class MultiOptimizerUpdates(OptimizerUpdates):
         self._optimizer_of: dict[str, legacy.Optimizer] = {}
         specs = []
         members = defaultdict(list)
-        for (name, variable), group in strict_zip(variables.items(), groups):
+        for (name, variable), group in zip(variables.items(), groups, strict=True):
             members[group].append((name, variable))
         for group, named in members.items():
             optimizer = self._group_optimizer(group)
@@ -82,7 +81,7 @@ class MultiOptimizerUpdates(OptimizerUpdates):
 
     def _apply_in_replica(self, gradients):
         pairs = []
-        for gradient, variable, group in strict_zip(gradients, self.variables.values(), self.groups):
+        for gradient, variable, group in zip(gradients, self.variables.values(), self.groups, strict=True):
             if self.rule.decay == "coupled":
                 gradient = gradient + group.weight_decay * variable
             pairs.append((gradient, variable))

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from tfwsss.stack.rule import ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, ParameterGroup, Rule
 from tfwsss.stack.updates import OptimizerUpdates
-from tfwsss.strict_zip import strict_zip
 
 
 class GroupedUpdates(OptimizerUpdates):
@@ -26,12 +25,12 @@ class GroupedUpdates(OptimizerUpdates):
         }
 
     def state(self) -> dict[str, tf.Variable]:
-        return {f"{kind}/{name}": slot for kind, slots in self.slots.items() for name, slot in strict_zip(self.variables, slots)}
+        return {f"{kind}/{name}": slot for kind, slots in self.slots.items() for name, slot in zip(self.variables, slots, strict=True)}
 
     def _apply(self, strategy, gradients) -> tf.Operation:
         rate, step = self.rate(), tf.cast(self.step, tf.float32)
         powers = (ADAM_BETA_1 ** (step + 1), ADAM_BETA_2 ** (step + 1)) if self.rule.name == "adam" else ()
-        for index, (variable, group) in enumerate(strict_zip(self.variables.values(), self.groups)):
+        for index, (variable, group) in enumerate(zip(self.variables.values(), self.groups, strict=True)):
             slots = tuple(kind[index] for kind in self.slots.values())
             arguments = (gradients[index], rate * group.multiplier, powers, group.weight_decay, *slots)
             strategy.extended.update(variable, self._update, args=arguments)

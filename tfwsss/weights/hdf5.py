@@ -75,7 +75,7 @@ def _named(layer_name: str, arrays: list[np.ndarray], layers: dict) -> dict[str,
     """Arrays of one layer in order -> {"layer/variable": array}; numbers stand for names the model lacks."""
     names = list(layer_variables(layers[layer_name])) if layer_name in layers else []
     names += [str(index) for index in range(len(names), len(arrays))]
-    return {f"{layer_name}/{name}": array for name, array in zip(names, arrays)}
+    return {f"{layer_name}/{name}": array for name, array in zip(names, arrays, strict=False)}
 
 
 def _legacy(root: str, arrays: dict, attributes: dict, layers: dict) -> dict[str, np.ndarray]:

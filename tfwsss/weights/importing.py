@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tfwsss import models
-from tfwsss.atomic import atomic_path
 from tfwsss.errors import WeightsError
+from tfwsss.storage.atomic import atomic_path
 from tfwsss.weights.loading import load_weights
 from tfwsss.weights.matching import LoadReport
 from tfwsss.weights.native import save_weights

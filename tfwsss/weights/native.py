@@ -23,8 +23,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tfwsss import models
-from tfwsss.atomic import atomic_path
 from tfwsss.errors import ConfigError, WeightsError
+from tfwsss.storage.atomic import atomic_path
 from tfwsss.weights.array_file import save_arrays
 from tfwsss.weights.matching import fill
 from tfwsss.weights.variables import named_variables

@@ -10,7 +10,6 @@ import math
 import numpy as np
 
 from tfwsss.errors import WeightsError
-from tfwsss.strict_zip import strict_zip
 from tfwsss.weights.limits import Cursor, map_file
 from tfwsss.weights.naming import from_torch
 from tfwsss.weights.torch_pickle import Storage, Tensor, interpret
@@ -32,7 +31,7 @@ def _view(tensor: Tensor, numbers: np.ndarray) -> np.ndarray:
     count = math.prod(tensor.shape)
     if count == 0:
         return np.zeros(0, numbers.dtype).reshape(tensor.shape)
-    last = tensor.offset + sum((side - 1) * stride for side, stride in strict_zip(tensor.shape, tensor.strides))
+    last = tensor.offset + sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.strides, strict=True))
     if last >= len(numbers) or count > len(numbers):
         raise WeightsError(f"damaged PyTorch file: a tensor {list(tensor.shape)} in a storage of {len(numbers)}")
     strides = [stride * numbers.itemsize for stride in tensor.strides]

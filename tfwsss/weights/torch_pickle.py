@@ -9,7 +9,6 @@ import pickletools
 from dataclasses import dataclass
 
 from tfwsss.errors import WeightsError
-from tfwsss.strict_zip import strict_zip
 from tfwsss.weights.limits import Cursor
 
 # A state dict takes some hundred bytes a tensor.
@@ -154,7 +153,7 @@ class _Machine:
     def set_items(self, entries: list) -> None:
         if len(entries) % 2:
             raise IndexError("key without value")
-        for key, value in strict_zip(entries[::2], entries[1::2]):
+        for key, value in zip(entries[::2], entries[1::2], strict=True):
             _store(self.stack[-1], key, value)
 
     def extend(self, entries: list) -> None:

@@ -151,7 +151,7 @@ class Batcher:
             return
         self._on_batch(len(batch))
         took = time.perf_counter() - started
-        for item, mask in zip(batch, masks):  # noqa: B905 (Python 3.9)
+        for item, mask in zip(batch, masks):
             if not item.result.done():
                 item.result.set_result(Segmented(mask, started - item.arrived, took, len(batch)))
 

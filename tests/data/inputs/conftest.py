@@ -9,11 +9,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tfwsss import config
-from tfwsss.artifacts import save_label, save_scores
 from tfwsss.data import inputs
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.normalization import TORCH, Normalization
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import save_label, save_scores
 
 IDENTITY = Normalization(False, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 SIZES = [(90, 120), (100, 70), (40, 150), (30, 41), (130, 130), (72, 96), (128, 50)]
@@ -71,7 +70,7 @@ def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
     result = Photos.in_folder(root)
     rng = np.random.default_rng(0)
-    for sample, (height, width) in strict_zip(result.dataset.samples, SIZES):
+    for sample, (height, width) in zip(result.dataset.samples, SIZES, strict=True):
         coarse = rng.integers(0, 8, (height // 6 + 1, width // 5 + 1), dtype=np.uint8)
         label = np.kron(coarse, np.ones((6, 5), np.uint8))[:height, :width]
         sample.image.parent.mkdir(exist_ok=True)

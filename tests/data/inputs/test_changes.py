@@ -43,7 +43,7 @@ def test_affinity_labels_move_with_the_photo(photos, source):
 def test_cutout_changes_a_square_and_nothing_else(photos, pipeline):
     plain, found = photos.collect(pipeline), photos.collect(pipeline, augmentation={"cutout": 0.25})
     side = found["image"].shape[1] // 4 // 2 * 2
-    for before, after in zip(plain["image"], found["image"]):
+    for before, after in zip(plain["image"], found["image"], strict=True):
         rows, columns = (np.flatnonzero((before != after).any(axis=(axis, 2))) for axis in (1, 0))
         if len(rows):
             assert np.ptp(rows) < side and np.ptp(columns) < side
@@ -73,6 +73,6 @@ def test_the_parts_make_up_the_batch(photos, pipeline):
     whole = list(getattr(photos, pipeline)(batch_size=3).as_numpy_iterator())
     parts = [list(getattr(photos, pipeline)(batch_size=3, part=part).as_numpy_iterator()) for part in (slice(0, 2), slice(2, 3))]
     assert len(whole) == len(parts[0]) == len(parts[1]) == 2
-    for batch, *shares in zip(whole, *parts):
+    for batch, *shares in zip(whole, *parts, strict=True):
         for name, value in batch.items():
             np.testing.assert_array_equal(np.concatenate([share[name] for share in shares]), value)

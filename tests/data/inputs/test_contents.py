@@ -10,11 +10,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from tfwsss import config
-from tfwsss.artifacts import load_label, save_label, save_scores
 from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
-from tfwsss.strict_zip import strict_zip
+from tfwsss.storage.artifacts import load_label, save_label, save_scores
 
 IDENTITY = Normalization(False, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -36,7 +35,7 @@ def test_tags_belong_to_the_photo(photos, tmp_path):
         Image.new("RGB", (60, 50), (40 * index + 20, 0, 0)).save(path)
         samples.append(Sample(str(index), path, (index, 6) if index % 2 else (index,)))
     result = photos.only(samples).collect("classifier", normalization=IDENTITY, batch_size=5, color_jitter=False)
-    for image, tags in strict_zip(result["image"], result["tags"]):
+    for image, tags in zip(result["image"], result["tags"], strict=True):
         index = round((image[..., 0].max() - 20) / 40)
         expected = np.zeros(7)
         expected[[index, 6] if index % 2 else index] = 1
@@ -76,7 +75,7 @@ def test_segmenter_labels_move_with_the_photo(photos, scale_range):
     sides = set()
     for epoch in range(3):
         result = photos.collect("segmenter", scale_range=scale_range, epoch=epoch, batch_size=7)
-        for image, label in strict_zip(result["image"], result["label"]):
+        for image, label in zip(result["image"], result["label"], strict=True):
             np.testing.assert_array_equal(label_shown_by(image), label)
             sides |= {(label != 255).any(axis=1).sum(), (label != 255).any(axis=0).sum()}
     assert min(sides) < 64  # the canvas was part of it
@@ -92,8 +91,8 @@ def cells(label):
 
 def test_affinity_labels_move_with_the_photo(photos):
     result = photos.collect("affinity", batch_size=7)
-    for image, grid in strict_zip(result["image"], result["label"]):
-        for cell, found in strict_zip(cells(label_shown_by(image)), grid.ravel()):
+    for image, grid in zip(result["image"], result["label"], strict=True):
+        for cell, found in zip(cells(label_shown_by(image)), grid.ravel(), strict=True):
             votes = np.bincount(cell, minlength=256)
             ignored, votes = votes[255], votes[:255]
             best = np.flatnonzero(votes == votes.max())
@@ -103,8 +102,8 @@ def test_affinity_labels_move_with_the_photo(photos):
 
 def test_affinity_labels_from_scores(photos):
     result = photos.collect("affinity", batch_size=7, label_source="scores")
-    for image, grid in strict_zip(result["image"], result["label"]):
-        for cell, found in strict_zip(cells(label_shown_by(image)), grid.ravel()):
+    for image, grid in zip(result["image"], result["label"], strict=True):
+        for cell, found in zip(cells(label_shown_by(image)), grid.ravel(), strict=True):
             votes = np.bincount(cell, minlength=256)[:255]
             assert found == (votes.argmax() if votes.any() else 255)
     assert {0, 7, 255} <= set(result["label"].ravel())

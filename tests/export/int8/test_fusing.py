@@ -9,7 +9,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tfwsss.export.int8.fusing import share_scales, sizes_of_integers
-from tfwsss.strict_zip import strict_zip
 
 
 def quantized_pair(name: str, scale: float, zero: int, source: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -38,7 +37,7 @@ def run(model: onnx.ModelProto, **inputs) -> list[np.ndarray]:
 def concatenation(scales, zeros=(0, 0), kind: str = "Relu") -> tuple[onnx.ModelProto, onnx.ModelProto]:
     """Two maps, quantised, behind each other, quantised; and its float form, in which `kind` makes the first map."""
     nodes, constants = [], [numpy_helper.from_array(np.float32(6), "six"), numpy_helper.from_array(np.float32(0), "nil")]
-    for name, source, scale, zero in strict_zip("ab", ("x", "y"), scales, zeros):
+    for name, source, scale, zero in zip("ab", ("x", "y"), scales, zeros, strict=True):
         more, found = quantized_pair(name, scale, zero, source)
         nodes, constants = nodes + more, constants + found
     nodes.append(helper.make_node("Concat", ["a_dequantized", "b_dequantized"], ["both"], axis=1))
@@ -90,5 +89,5 @@ def test_sizes_are_those_of_the_integers():
     sizes_of_integers(model)
     assert [node.op_type for node in model.graph.node] == ["QuantizeLinear", "DequantizeLinear", "Shape", "Shape"]
     onnx.checker.check_model(model, full_check=True)
-    for found, wanted in strict_zip(run(model, x=x), expected):
+    for found, wanted in zip(run(model, x=x), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)

@@ -15,7 +15,6 @@ from tfwsss.export.int8 import kernel_inputs, to_int8, weight_rounding
 from tfwsss.export.int8.kernel_inputs import KernelInputs, examine
 from tfwsss.export.int8.weight_rounding import LIMIT, round_with_feedback
 from tfwsss.normalization import TORCH
-from tfwsss.strict_zip import strict_zip
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -168,7 +167,7 @@ def test_only_integers_change_and_batches_make_no_difference(tiny_model, tmp_pat
     nearest, whole = (to_int8(model, photos, "minmax", rounding) for rounding in ("nearest", "feedback"))
     monkeypatch.setattr(weight_rounding, "_BATCH_BYTES", 1)
     assert to_int8(model, photos, "minmax").graph.initializer == whole.graph.initializer
-    pairs = [pair for pair in strict_zip(nearest.graph.initializer, whole.graph.initializer) if pair[0] != pair[1]]
+    pairs = [pair for pair in zip(nearest.graph.initializer, whole.graph.initializer, strict=True) if pair[0] != pair[1]]
     for old, new in pairs:
         assert (old.name, old.data_type, old.dims) == (new.name, new.data_type, new.dims)
     of_convolutions, of_scores = 2 * [onnx.TensorProto.INT8, onnx.TensorProto.INT32], [onnx.TensorProto.INT8]
@@ -199,6 +198,6 @@ def test_matrix_products_are_rounded_and_their_bias_makes_up_for_it(made, tmp_pa
     model, photos = onnx.load(tmp_path / "m.onnx"), [photo(60, 80, seed) for seed in range(2)]
     nearest, fed_back = (to_int8(model, photos, "minmax", rounding).graph for rounding in ("nearest", "feedback"))
     matrices = {node.input[1].replace("_DequantizeLinear_Output", "_quantized") for node in fed_back.node if node.op_type == "MatMul"}
-    changed = {old.name: old for old, new in strict_zip(nearest.initializer, fed_back.initializer) if old != new}
+    changed = {old.name: old for old, new in zip(nearest.initializer, fed_back.initializer, strict=True) if old != new}
     assert matrices and matrices <= set(changed)
     assert [list(tensor.dims) for tensor in changed.values() if tensor.data_type == onnx.TensorProto.FLOAT] == [[4, 1, 1]]  # of the scores

@@ -37,5 +37,5 @@ def test_masks_are_those_of_keras(exported, tmp_path, backbone, package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_int8_gives_the_masks_of_onnxruntime(exported, int8_file, tmp_path, package):
     path, expected = int8_file
-    for mask, other in zip(run(package, path, exported("mobilenetv2").batches, tmp_path), expected):
+    for mask, other in zip(run(package, path, exported("mobilenetv2").batches, tmp_path), expected, strict=True):
         assert (mask == other).mean() > 0.98  # integer kernels of other processors round sums elsewhere

@@ -25,5 +25,5 @@ def test_masks_are_those_of_keras(exported, backbone):
 def test_int8_gives_nearly_the_masks_of_onnxruntime(exported, int8_file):
     path, expected = int8_file
     model = compiled(path)
-    for images, other in zip(exported("mobilenetv2").batches, expected):
+    for images, other in zip(exported("mobilenetv2").batches, expected, strict=True):
         assert (model(images)["mask"] == other).mean() > 0.95

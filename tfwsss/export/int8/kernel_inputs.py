@@ -11,7 +11,6 @@ import onnxruntime
 from onnx import helper
 
 from tfwsss.export.graph import attribute
-from tfwsss.strict_zip import strict_zip
 
 _PLACES = 512  # of the kernel in each photo
 _LARGEST = 640  # pixels a side; of larger photos the middle, or all maps of a large network would fill the memory
@@ -51,7 +50,7 @@ class KernelInputs:
     def _padded(self, values: np.ndarray) -> np.ndarray:
         before, after = self._pads[:2], self._pads[2:]
         if self._same:
-            geometry = strict_zip(values.shape[1:], self._strides, self._dilations, self._sides)
+            geometry = zip(values.shape[1:], self._strides, self._dilations, self._sides, strict=True)
             total = [max((math.ceil(size / stride) - 1) * stride + dilation * (side - 1) + 1 - size, 0) for size, stride, dilation, side in geometry]
             before = [pixels // 2 for pixels in total]
             after = [pixels - pixels // 2 for pixels in total]
@@ -60,12 +59,12 @@ class KernelInputs:
     def patches(self, values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The kernel's inputs at some places of a map [channels, height, width]: [groups, places, parts * inputs]."""
         values = self._padded(values)
-        geometry = strict_zip(values.shape[1:], self._strides, self._dilations, self._sides)
+        geometry = zip(values.shape[1:], self._strides, self._dilations, self._sides, strict=True)
         height, width = ((size - dilation * (side - 1) - 1) // stride + 1 for size, stride, dilation, side in geometry)
         places = generator.choice(height * width, min(_PLACES, height * width), replace=False)
         rows, columns = (
             (place * stride)[:, np.newaxis] + np.arange(side) * dilation
-            for place, stride, side, dilation in strict_zip(np.divmod(places, width), self._strides, self._sides, self._dilations)
+            for place, stride, side, dilation in zip(np.divmod(places, width), self._strides, self._sides, self._dilations, strict=True)
         )
         seen = values[:, rows[:, :, np.newaxis], columns[:, np.newaxis, :]]  # [channels, places, height, width]
         seen = seen.reshape(self.groups, -1, len(places), math.prod(self._sides)).transpose(0, 2, 1, 3)
@@ -122,6 +121,6 @@ def examine(model: onnx.ModelProto, kernels: list[KernelInputs], images) -> None
     shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     session = onnxruntime.InferenceSession(shown.SerializeToString(), providers=["CPUExecutionProvider"])
     for number, image in enumerate(images):
-        values = dict(strict_zip(names, session.run(names, {"images": _middle(image)[np.newaxis]})))
+        values = dict(zip(names, session.run(names, {"images": _middle(image)[np.newaxis]}), strict=True))
         for kernel in kernels:
             kernel.add(values[kernel.source][0], np.random.default_rng(number))  # the same places however kernels are batched

@@ -1,0 +1,1 @@
+"""What `tfwsss bench-export` measures."""

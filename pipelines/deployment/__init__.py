@@ -1,0 +1,1 @@
+"""What the command line does with an exported model: bundle, service, prediction."""

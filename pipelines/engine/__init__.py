@@ -1,0 +1,1 @@
+"""What runs stages: fingerprints, resume, MLflow runs, progress, several processes. Knows no stage."""

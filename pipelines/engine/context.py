@@ -1,0 +1,64 @@
+"""What a stage gets to work with, and what the data stage has left for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfwsss.config import Config
+from tfwsss.data import Dataset, load_split
+from tfwsss.errors import StageError
+from tfwsss.storage.atomic import read_json
+from tfwsss.training.cluster import Cluster
+
+# In the data stage's folder.
+DIGESTS = "digests.json"  # name -> digest
+USABLE = "usable.json"  # split -> ids
+
+
+def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
+    """A split without its quarantined photos.
+
+    Raises:
+        StageError: the data stage has not run.
+    """
+    usable = read_json(work / "data" / USABLE)
+    if usable is None:
+        raise StageError("the data stage has no result: run it first (tfwsss run CONFIG --until data)")
+    dataset = load_split(config.data, split, work)
+    return dataset and dataset.subset(usable[split])
+
+
+@dataclass
+class Context:
+    """What a stage gets.
+
+    Attributes:
+        config: the configuration.
+        work: the run's work directory.
+        run: the stage's MLflow run (params, metrics, tag, artifact); None on workers that are not the chief.
+        cluster: the processes that work on the stage; only the chief writes.
+    """
+
+    config: Config
+    work: Path
+    run: object
+    _datasets: dict = field(default_factory=dict)
+    cluster: Cluster = field(default_factory=Cluster)
+
+    def folder(self, name: str) -> Path:
+        """A folder below the work directory, created."""
+        folder = self.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def dataset(self, split: str) -> Dataset | None:
+        """Usable photos of a split, without masks: all that any training stage may see."""
+        dataset = self.scored_dataset(split)
+        return dataset and dataset.without_masks()
+
+    def scored_dataset(self, split: str) -> Dataset | None:
+        """Usable photos of a split with their masks, for evaluation and report only."""
+        if split not in self._datasets:
+            self._datasets[split] = usable_split(self.config, self.work, split)
+        return self._datasets[split]

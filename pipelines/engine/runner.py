@@ -1,0 +1,165 @@
+"""Runs stages in order: reuses the finished, continues the unfinished, starts the changed anew; tracks all in MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tfwsss.config import Config
+from tfwsss.errors import StageError
+from tfwsss.storage.atomic import read_json, remove_leftovers, write_json
+from tfwsss.training.cluster import find_cluster
+
+from .context import DIGESTS, Context
+from .progress import console
+from .stage import Stage, fingerprint, recipe, settings_of
+from .startup import load_tensorflow
+
+RECORD = "stage.json"
+
+
+def _record(stage: Stage, work: Path) -> dict:
+    return read_json(work / stage.name / RECORD) or {}
+
+
+@contextlib.contextmanager
+def _only_one(work: Path):
+    """Two runs in one work directory would overwrite each other's files."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StageError(f"{work}: another tfwsss process is working in this directory") from None
+        yield
+
+
+class Runner:
+    """Runs a selection of stages.
+
+    Where TF_CONFIG names several processes, all run the same command: the chief does what is said here, and the others
+    join it in the stages with `all_workers`, see `tfwsss_pipelines.engine.workers`.
+
+    Args:
+        stages: all stages, in order; the first is the data stage.
+        config: the configuration.
+    """
+
+    def __init__(self, stages: list[Stage], config: Config):
+        self.stages = stages
+        self.config = config
+        self.cluster = find_cluster()
+        self.work = Path(config.work_dir).resolve()
+        self.fingerprints: dict[str, str] = {}
+        self.recipes: dict[str, str] = {}
+
+    def index(self, name: str) -> int:
+        names = [stage.name for stage in self.stages]
+        if name not in names:
+            raise StageError(f"no stage {name!r}; the stages are {', '.join(names)}")
+        return names.index(name)
+
+    def run(self, first: str | None = None, last: str | None = None, force: bool = False, any_code: bool = False) -> Path:
+        """Run the stages from `first` to `last` (default: all), those before `first` must have finished.
+
+        With `force` the selected stages run anew even if nothing changed. With `any_code` results that other code made of the
+        same settings and data count as finished, and an interrupted stage goes on. Returns the work directory.
+
+        Raises:
+            StageError: unknown stage, a missing predecessor, or the work directory is in use.
+        """
+        begin = self.index(first) if first else 0
+        end = self.index(last) if last else len(self.stages) - 1
+        if begin > end:
+            raise StageError(f"--from {first} comes after --until {last}")
+        if self.cluster.workers == 1:
+            with _only_one(self.work):
+                self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
+            return self.work
+        from .workers import Orders
+
+        orders = Orders(self.cluster, self.config)
+        if not self.cluster.chief:
+            orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, None, cluster=self.cluster)))
+            return self.work
+        with orders.given(self.stages), _only_one(self.work):
+            self._run_selected(begin, end, force, any_code, orders.stage)
+        return self.work
+
+    def _run_selected(
+        self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]
+    ) -> None:
+        with contextlib.ExitStack() as open_runs:
+            tracking = None
+            for position, stage in enumerate(self.stages[: end + 1]):
+                record = _record(stage, self.work)
+                self._identify(stage)
+                other_code = record.get("recipe") == self.recipes[stage.name] and record["fingerprint"] != self.fingerprints[stage.name]
+                anew = force and position >= begin
+                if other_code and any_code and not anew:
+                    self.fingerprints[stage.name] = record["fingerprint"]  # what was made of it is of this one
+                finished = record.get("finished") and record["fingerprint"] == self.fingerprints[stage.name]
+                if position < begin and not finished:
+                    raise StageError(self._not_there(stage, record, other_code))
+                if finished and not anew:
+                    console.print(f"[green]✓[/] {stage.name}: unchanged, reused")
+                    continue
+                if other_code and not any_code:
+                    console.print(f"{stage.name}: made by other code, runs anew")
+                if tracking is None:
+                    tracking = self._open_tracking(open_runs)
+                self._run_stage(stage, {} if anew or finished else record, *tracking, together)
+
+    @staticmethod
+    def _not_there(stage: Stage, record: dict, other_code: bool) -> str:
+        again = f"run it first (tfwsss run CONFIG --until {stage.name})"
+        if not record.get("finished"):
+            return f"stage {stage.name} has not finished: {again}"
+        if other_code:
+            return f"stage {stage.name} was made by other code, perhaps another version of tfwsss: {again}, or take it as it is with --any-code"
+        return f"stage {stage.name} has changed settings or inputs: {again}"
+
+    def _open_tracking(self, open_runs: contextlib.ExitStack):
+        # MLflow takes seconds to import: not before there is something to do.
+        from .tracking import Tracker
+
+        tracker = Tracker(self.config.name)
+        return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
+
+    def _run_stage(self, stage: Stage, record: dict, tracker, parent, together) -> None:
+        identity = self.fingerprints[stage.name]
+        if record.get("fingerprint") != identity:
+            stage.clear(self.work)
+            record = {}
+        else:
+            for folder in stage.folders(self.work):
+                remove_leftovers(folder)
+        if stage.tensorflow:
+            load_tensorflow()
+        started = time.monotonic()
+        console.print(f"[bold]▶ {stage.name}[/]" + (" (goes on)" if record else ""))
+        with tracker.stage_run(stage.name, identity, parent, record.get("run_id")) as run:
+            record = {"fingerprint": identity, "recipe": self.recipes[stage.name], "finished": False, "run_id": run.id}
+            write_json(self.work / stage.name / RECORD, record)
+            run.params(settings_of(stage, self.config))
+            with together(stage):
+                metrics = stage.run(Context(self.config, self.work, run, cluster=self.cluster)) or {}
+            seconds = time.monotonic() - started
+            run.metrics({**metrics, "seconds": seconds})
+            write_json(self.work / stage.name / RECORD, {**record, "finished": True, "seconds": round(seconds, 1), "metrics": metrics})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
+        console.print(f"[green]✓[/] {stage.name} in {seconds:.0f} s  {shown}")
+
+    def _identify(self, stage: Stage) -> None:
+        if stage.signatures is not None:
+            digests = stage.signatures(self.config, self.work)
+        else:
+            digests = read_json(self.work / self.stages[0].name / DIGESTS) or {}
+            missing = [name for name in stage.data if name not in digests]
+            if missing:
+                raise StageError(f"stage {stage.name} needs the data stage's result: run it first (tfwsss run CONFIG --until data)")
+        self.fingerprints[stage.name] = fingerprint(stage, self.config, self.fingerprints, digests)
+        self.recipes[stage.name] = recipe(stage, self.config, self.recipes, digests)

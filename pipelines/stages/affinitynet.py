@@ -1,0 +1,82 @@
+"""Stage `affinitynet`: features whose distance tells whether two pixels belong together (section 3.2 of the paper)."""
+
+from tfwsss.config import Config
+
+from ..engine.context import Context
+from ..engine.stage import Stage
+
+FEATURES = {"released": 448, "paper": 896}
+
+
+def affinity_model(config: Config):
+    """The untrained network of a configuration."""
+    from tfwsss.models import build_affinitynet
+
+    from .train import model_arguments
+
+    model = config.affinitynet.model
+    return build_affinitynet(
+        model.backbone, features=FEATURES[config.switches.affinity_width], **model_arguments(model, config.switches.dropout)
+    )
+
+
+def run(context: Context) -> dict[str, float]:
+    from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
+    from tfwsss.data.inputs import affinity_batches
+    from tfwsss.models import normalization
+
+    from .train import train_stage
+
+    config, settings = context.config, context.config.affinitynet
+    dataset = context.dataset("train")
+
+    def loss(features, batch, total):
+        affinity = pair_affinity(features, settings.radius)
+        losses = affinity_loss(affinity, affinity_labels(batch["label"], settings.radius), total)
+        return {"loss": losses.total, "loss_bg": losses.bg, "loss_fg": losses.fg, "loss_neg": losses.neg}
+
+    return train_stage(
+        context,
+        "affinitynet",
+        settings,
+        images=len(dataset.samples) * settings.crops_per_image,
+        momentum=config.switches.momentum,
+        build=lambda: affinity_model(config),
+        batches=lambda epoch, part: affinity_batches(
+            dataset,
+            context.work / "affinity_labels",
+            settings,
+            normalization(settings.model.backbone),
+            canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
+            seed=config.seed,
+            epoch=epoch,
+            part=part,
+        ),
+        loss=loss,
+    )
+
+
+STAGE = Stage(
+    name="affinitynet",
+    run=run,
+    tensorflow=True,
+    all_workers=True,
+    needs=("classifier", "affinity_labels"),
+    data=("train",),
+    settings=("seed", "affinitynet", "switches.momentum", "switches.dropout", "switches.crop_canvas", "switches.affinity_width"),
+    code=(
+        "tfwsss_pipelines.stages.affinitynet",
+        "tfwsss_pipelines.stages.train",
+        "tfwsss.training.loop",
+        "tfwsss.training.optimizer",
+        "tfwsss.stack",
+        "tfwsss.affinity",
+        "tfwsss.models",
+        "tfwsss.weights",
+        "tfwsss.normalization",
+        "tfwsss.data.inputs",
+        "tfwsss.data.augment",
+        "tfwsss.data.changes",
+        "tfwsss.data.label_grid",
+    ),
+)

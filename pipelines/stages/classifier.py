@@ -1,0 +1,64 @@
+"""Stage `classifier`: a multi-label classifier of the tags (Ahn & Kwak, CVPR 2018, section 3.1)."""
+
+from ..engine.context import Context
+from ..engine.stage import Stage
+
+
+def run(context: Context) -> dict[str, float]:
+    import tensorflow as tf
+
+    from tfwsss import stack
+    from tfwsss.data.augment import pil_filter
+    from tfwsss.data.inputs import classifier_batches
+    from tfwsss.models import build_classifier, normalization
+    from tfwsss.training.losses import multilabel_soft_margin
+
+    from .train import model_arguments, train_stage
+
+    config, settings = context.config, context.config.classifier
+    dataset = context.dataset("train")
+    arguments = model_arguments(settings.model, config.switches.dropout)
+    return train_stage(
+        context,
+        "classifier",
+        settings,
+        images=len(dataset.samples),
+        momentum=config.switches.momentum,
+        build=lambda: build_classifier(settings.model.backbone, dataset.num_classes, **arguments),
+        batches=lambda epoch, part: classifier_batches(
+            dataset,
+            settings,
+            normalization(settings.model.backbone),
+            filter=pil_filter(config.switches.resize_filter),
+            seed=config.seed,
+            epoch=epoch,
+            part=part,
+        ),
+        loss=lambda logits, batch, total: {"loss": multilabel_soft_margin(logits, batch["tags"], total)},
+        metrics={"f1": stack.f1_score(dataset.num_classes)},
+        compared=lambda logits, batch: (batch["tags"], tf.sigmoid(logits)),
+    )
+
+
+STAGE = Stage(
+    name="classifier",
+    run=run,
+    tensorflow=True,
+    all_workers=True,
+    data=("train",),
+    settings=("seed", "classifier", "switches.momentum", "switches.dropout", "switches.resize_filter"),
+    code=(
+        "tfwsss_pipelines.stages.classifier",
+        "tfwsss_pipelines.stages.train",
+        "tfwsss.training.loop",
+        "tfwsss.training.optimizer",
+        "tfwsss.stack",
+        "tfwsss.training.losses",
+        "tfwsss.models",
+        "tfwsss.weights",
+        "tfwsss.normalization",
+        "tfwsss.data.inputs",
+        "tfwsss.data.augment",
+        "tfwsss.data.changes",
+    ),
+)

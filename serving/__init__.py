@@ -1,1 +1,0 @@
-"""What runs an exported segmenter: TensorFlow Serving (`tf_serving`) and ONNX Runtime (`onnx`)."""

@@ -1,0 +1,36 @@
+"""What outlives a change of the settings, and photos that become warm-up requests."""
+
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+from tfwsss_pipelines.engine.stage import Stage
+from tfwsss_pipelines.stages.export import _warmup_photos
+
+from tfwsss.data.image import read_image
+
+
+def test_a_stage_clears_all_but_what_it_keeps(tmp_path):
+    for name in ("export/saved_model/1/saved_model.pb", "export/model.onnx", "export/unchecked/half", "other/file", "more/file"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "export/link").symlink_to(tmp_path / "other")
+    Stage("export", run=None, outputs=("more", "absent"), kept=("export/saved_model",)).clear(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == ["export/saved_model/1/saved_model.pb", "other/file"]
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["saved_model"]
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_warmup_photos_are_files_that_serve_bytes_reads(tmp_path, file_format):
+    path = tmp_path / "photo"
+    Image.effect_noise((30, 20), 60).convert("RGB").save(path, file_format)
+    dataset = types.SimpleNamespace(samples=[types.SimpleNamespace(image=path)] * 3, read=lambda sample: read_image(sample.image), max_megapixels=50.0)
+    files = _warmup_photos(dataset, 2)
+    assert len(files) == 2
+    if file_format in ("JPEG", "PNG"):
+        assert files[0] == path.read_bytes()
+    else:
+        (tmp_path / "encoded").write_bytes(files[0])
+        assert files[0].startswith(b"\x89PNG")
+        np.testing.assert_array_equal(read_image(tmp_path / "encoded"), read_image(path))

@@ -1,0 +1,98 @@
+"""Losses against the reference's arrays and against loops in float64."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfwsss.training.losses import multilabel_soft_margin, ohem_cross_entropy, segmentation_cross_entropy
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+seeds = st.integers(0, 2**32 - 1)
+
+
+def random_pixels(seed, ignored=0.3):
+    rng = np.random.default_rng(seed)
+    logits = (3 * rng.standard_normal((2, 5, 6, 4))).astype(np.float32)
+    label = rng.integers(0, 4, (2, 5, 6)).astype(np.uint8)
+    label[rng.random(label.shape) < ignored] = 255
+    return logits, label
+
+
+def pixel_losses(logits, label):
+    """Cross entropy of every labelled pixel in float64."""
+    losses = []
+    for scores, true in zip(logits.reshape(-1, 4).astype(np.float64), label.ravel(), strict=True):
+        if true != 255:
+            losses.append(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[true])
+    return np.array(losses)
+
+
+@pytest.mark.golden
+def test_classifier_loss_and_gradient_are_the_references():
+    golden = np.load(GOLDEN / "train_pieces.npz")
+    logits = tf.constant(golden["cls_logits"])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = multilabel_soft_margin(logits, golden["cls_targets"])
+    np.testing.assert_allclose(loss, golden["cls_loss"], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(loss, logits), golden["cls_grad"], rtol=1e-5, atol=1e-9)
+
+
+def test_losses_are_finite_for_extreme_logits():
+    logits = tf.constant([[1e4, -1e4]])
+    assert float(multilabel_soft_margin(logits, [[1, 0]])) == 0
+    np.testing.assert_allclose(multilabel_soft_margin(logits, [[0, 1]]), 1e4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds)
+def test_segmentation_loss_equals_a_loop(seed):
+    logits, label = random_pixels(seed)
+    losses = pixel_losses(logits, label)
+    np.testing.assert_allclose(segmentation_cross_entropy(logits, label), losses.mean(), rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, st.sampled_from([1, 5, 20, 256]), st.sampled_from([0.05, 0.6]))
+def test_ohem_keeps_the_hard_pixels(seed, min_kept, probability):
+    logits, label = random_pixels(seed)
+    losses = pixel_losses(logits, label)
+    probabilities = np.exp(-losses)
+    limit = max(probability, np.sort(probabilities)[min(min_kept, len(losses)) - 1])
+    expected = losses[probabilities <= limit * (1 + 1e-9)].mean()
+    found = ohem_cross_entropy(logits, label, probability=probability, min_kept=min_kept)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [segmentation_cross_entropy, ohem_cross_entropy])
+def test_ignored_pixels_give_no_gradient(loss):
+    logits, label = random_pixels(0)
+    logits = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = loss(logits, label)
+    gradient = tape.gradient(value, logits).numpy()
+    assert (gradient[label == 255] == 0).all()
+    assert np.abs(gradient[label != 255]).max() > 0
+
+
+@pytest.mark.parametrize("loss", [segmentation_cross_entropy, ohem_cross_entropy])
+def test_everything_ignored_is_zero_with_zero_gradient(loss):
+    logits = tf.ones((1, 3, 3, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = loss(logits, np.full((1, 3, 3), 255, np.uint8))
+    assert float(value) == 0
+    assert (tape.gradient(value, logits).numpy() == 0).all()
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    logits, label = random_pixels(1)
+    half = tf.cast(logits, tf.float16)
+    loss = segmentation_cross_entropy(half, label)
+    assert loss.dtype == tf.float32
+    np.testing.assert_allclose(loss, pixel_losses(half.numpy(), label).mean(), rtol=1e-5)

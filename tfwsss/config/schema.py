@@ -1,0 +1,334 @@
+"""The typed configuration of a whole pipeline: every number of the method has one field here.
+
+Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixel-level Semantic Affinity with
+Image-level Supervision", CVPR 2018 (PSA).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+Fidelity = Literal["faithful", "corrected"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _ascending(interval: tuple) -> tuple:
+    if interval[0] > interval[1]:
+        raise ValueError("expected the smaller number first")
+    return interval
+
+
+Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
+Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt field must not be ignored. Numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# ----------------------------------------------------------------------------------------------------- data
+
+
+class DataSection(Section):
+    classes: tuple[str, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
+    max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
+    untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
+    max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
+
+
+class VocData(DataSection):
+    """PASCAL VOC devkit layout: JPEGImages/, ImageSets/Segmentation/*.txt, Annotations/ and mask folders."""
+
+    format: Literal["voc"]
+    root: Path = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
+    train_list: str = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
+    val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
+    tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
+    mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+
+
+class CocoData(DataSection):
+    """COCO: an instances JSON and an image folder per split; tags are the categories that occur."""
+
+    format: Literal["coco"]
+    train_json: Path
+    train_images: Path
+    val_json: Path | None = None
+    val_images: Path | None = None
+
+
+class FolderData(DataSection):
+    """A folder of photos and a CSV `image,tags` with `|` between tags; any file names, nested folders."""
+
+    format: Literal["folder"]
+    root: Path
+    train_csv: str = Field("tags.csv", description="relative to root; image paths in it are relative to root")
+    val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
+    val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
+    mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+
+
+class ScenesData(DataSection):
+    """Generated scenes with exact masks, written below the work directory; deterministic by seed."""
+
+    format: Literal["scenes"]
+    train_images: PositiveInt = 300
+    val_images: PositiveInt = 100
+    size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
+    empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
+    seed: Seed = 0
+
+
+Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminator="format")]
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+
+class Model(Section):
+    backbone: Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2"] = "resnet38"
+    width: PositiveFloat = Field(1.0, description="channel multiplier of the backbone (alpha of the mobilenets)")
+    output_stride: Literal[8, 16, 32] = 8
+    batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
+    freeze: bool = Field(True, description="keep the first blocks fixed as PSA does; False for training from scratch")
+    weights: str | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+
+
+class Optimizer(Section):
+    name: Literal["sgd", "adam"] = "sgd"
+    learning_rate: PositiveFloat = 0.01
+    head_multiplier: PositiveFloat = Field(10.0, description="learning-rate factor of layers trained from scratch")
+    bias_multiplier: PositiveFloat = Field(2.0, description="learning-rate factor of biases, on top of head_multiplier")
+    weight_decay: float = Field(5e-4, ge=0, description="decay of kernels")
+    decay: Literal["coupled", "decoupled"] = Field("coupled", description="coupled: L2 in the gradient, as in PSA; decoupled: the weights shrink by rate * weight_decay beside the step (SGDW, AdamW)")
+    poly_power: float = Field(0.9, ge=0, description="learning rate falls as (1 - step/max_step)**poly_power")
+    clip_norm: PositiveFloat | None = Field(None, description="global gradient norm limit")
+
+
+class Augmentation(Section):
+    """Optional changes of the training photos; all are off by default, as PSA has none of them."""
+
+    rotate: float = Field(0.0, ge=0, le=180, description="degrees: the crop is turned by an angle uniform in +-rotate")
+    shear: float = Field(0.0, ge=0, le=1, description="the crop is sheared by a factor (columns per row) uniform in +-shear")
+    sharpness: float = Field(0.0, ge=0, le=1, description="sharpness is changed by a factor uniform in 1 +- sharpness: 0 smoothed, 1 as it is, 2 sharpened")
+    cutout: float = Field(0.0, ge=0, lt=1, description="side of a square of mean colour at a random place of the crop, as a part of the crop's side")
+
+
+class Training(Section):
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    epochs: NonNegativeInt = Field(15, description="0: take the start weights as they are, for instance the authors' trained ones")
+    batch_size: PositiveInt = 16
+    crop: PositiveInt = Field(448, description="side of the square training crop, pixels")
+    color_jitter: bool = Field(True, description="brightness, contrast, saturation 0.3, hue 0.1")
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    xla: bool = Field(False, description="compile the training step with XLA")
+
+    @model_validator(mode="after")
+    def _trained_somewhere(self):
+        if self.epochs == 0 and self.model.weights in (None, "imagenet", "classifier"):
+            raise ValueError(f"epochs: 0 needs the file of a trained network as model.weights, found {self.model.weights!r}")
+        return self
+
+
+class Classifier(Training):
+    resize_long: Integers = Field((256, 512), description="long side drawn uniformly from this closed interval")
+
+
+class AffinityNet(Training):
+    epochs: NonNegativeInt = 8
+    batch_size: PositiveInt = 8
+    radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
+    label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
+    crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
+
+    @model_validator(mode="after")
+    def _crop_fits_grid(self):
+        smallest = 8 * (2 * self.radius - 1)  # below it no grid cell has all its pairs inside the crop
+        if self.crop % 8 or self.crop < smallest:
+            raise ValueError(f"crop: expected a multiple of 8 and at least {smallest} for radius {self.radius}, found {self.crop}")
+        return self
+
+
+class Segmenter(Training):
+    head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
+    scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
+    loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+
+
+# ---------------------------------------------------------------------------------------- the method's steps
+
+
+class Cams(Section):
+    scales: Scales = (1.0, 0.5, 1.5, 2.0)
+    flip: bool = True
+    activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class Crf(Section):
+    iterations: PositiveInt = 10
+    gaussian_sxy: PositiveFloat = 3.0
+    gaussian_compat: PositiveFloat = 3.0
+    bilateral_sxy: PositiveFloat = 80.0
+    bilateral_srgb: PositiveFloat = 13.0
+    bilateral_compat: PositiveFloat = 10.0
+
+
+class LabelCrf(Crf):
+    """A dense CRF on a label map: every pixel votes for its label with the given confidence, as IRN does."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9
+    bilateral_sxy: PositiveFloat = 50.0
+    bilateral_srgb: PositiveFloat = 5.0
+
+
+class FixedAlphas(Section):
+    """Background exponents: the background score of a pixel is (1 - max_c cam_c)**alpha."""
+
+    low: PositiveFloat = Field(description="strong background: what stays foreground is confident")
+    high: PositiveFloat = Field(description="weak background: what stays background is confident")
+    walk: PositiveFloat = Field(description="background channel of the random walk")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if not self.low <= self.walk <= self.high:
+            raise ValueError("expected low <= walk <= high")
+        return self
+
+
+NAMED_ALPHAS = {
+    "psa-released": FixedAlphas(low=4, high=32, walk=16),
+    "psa-cvpr": FixedAlphas(low=4, high=24, walk=16),
+}
+
+
+class AffinityLabels(Section):
+    alphas: Literal["auto", "psa-released", "psa-cvpr"] | FixedAlphas = Field("auto", description="auto: derived from the CAMs without masks (tfwsss.cam.choose_alphas)")
+    crf: Crf = Crf()
+
+
+class PseudoLabels(Section):
+    beta: PositiveFloat = Field(8.0, description="beta: exponent of the affinities")
+    steps: PositiveInt = Field(256, description="t: steps of the random walk")
+    method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"
+    tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
+    more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
+    crf: LabelCrf | None = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
+
+
+class Evaluate(Section):
+    scales: Scales = (0.75, 1.0, 1.25)
+    flip: bool = True
+    crf: Crf | None = Crf()
+    cams: bool = Field(False, description="score CAMs and random walk on the evaluation photos too, with the tags of switches.val_tags")
+
+
+class Export(Section):
+    version: PositiveInt = Field(1, description="folder of the SavedModel below export/saved_model; earlier versions stay beside it")
+    warmup_photos: NonNegativeInt = Field(2, description="evaluation (or training) photos kept in the SavedModel as requests that TensorFlow Serving runs while loading")
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(("fp32",), description="ONNX variants: model.onnx (fp32), model.fp16.onnx, model.int8.onnx")
+    outputs: Annotated[tuple[Literal["mask", "scores"], ...], Field(min_length=1)] = Field(("mask",), description="of the ONNX files; scores are class probabilities, num_classes + 1 numbers a pixel")
+    opset: Annotated[int, Field(ge=13, le=18)] = Field(17, description="ONNX operator set")
+    scales: Scales = Field((1.0,), description="test-time scales inside the exported graph")
+    flip: bool = Field(False, description="test-time mirroring inside the exported graph")
+    calibration: Literal["minmax", "entropy", "percentile"] = Field("minmax", description="how int8 ranges follow from the calibration photos")
+    calibration_images: PositiveInt = Field(32, description="training photos that fix the int8 ranges and the rounding of the weights")
+    rounding: Literal["feedback", "nearest"] = Field("feedback", description="int8 weights: such that a layer's outputs on the calibration photos move least (LDLQ, GPTQ), or each to its nearest")
+    parity_photos: PositiveInt = Field(8, description="evaluation (or training) photos on which every artefact must agree with Keras, besides the generated ones")
+    miou_budget: Fraction = Field(0.01, description="mIoU that fp16 and int8 may lose on the evaluation photos")
+    registered_model: Annotated[str, Field(pattern=r"^[^/:]+$")] | None = Field(None, description="name in MLflow's model registry for model.onnx; null: not registered")
+    champion_miou: Fraction = Field(0.0, description="mIoU of model.onnx on the evaluation photos that the alias champion needs, besides that of the present champion")
+    licence: str = "unspecified"
+
+    @model_validator(mode="after")
+    def _with_reference(self):
+        if "fp32" not in self.precisions:
+            raise ValueError("fp32 must be among the precisions: the others are checked against it")
+        for name in ("precisions", "outputs"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name}: found an entry twice in {list(getattr(self, name))}")
+        return self
+
+
+class Serving(Section):
+    """What `tfwsss export --bundle` writes for TensorFlow Serving; no part of any fingerprint."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "segmenter"
+    stable: PositiveInt | None = Field(None, description="version with the label stable; null: the one before the newest, or the only one")
+    canary: PositiveInt | None = Field(None, description="version with the label canary; null: the newest")
+    rest_port: Port = Field(8501, description="on the loopback interface of the host")
+    grpc_port: Port = Field(8500, description="on the loopback interface of the host")
+    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field("latest", description="of the image tensorflow/serving; the GPU file adds -gpu")
+    batching: bool = Field(False, description="run waiting requests together; for clients that all send images of one size")
+    max_batch_size: PositiveInt = Field(8, description="images in one batch")
+    batch_timeout_ms: PositiveFloat = Field(2.0, description="longest wait for a batch to fill")
+
+    @model_validator(mode="after")
+    def _different_ports(self):
+        if self.rest_port == self.grpc_port:
+            raise ValueError(f"rest_port and grpc_port: expected different ports, found {self.rest_port} twice")
+        return self
+
+
+class Report(Section):
+    images: PositiveInt = Field(12, description="number of training and of evaluation images shown")
+
+
+class Switches(Section):
+    """Where the reference is defective or odd: 'faithful' repeats it, 'corrected' does what was meant.
+
+    They concern what the reference code does, so not the segmenter, which it has not: that is trained as `corrected`.
+    """
+
+    momentum: Fidelity = Field("corrected", description="SGD momentum: 5e-4 by accident / 0.9")
+    border_pairs: Fidelity = Field("corrected", description="random walk: border pairs dropped / all pairs")
+    crop_canvas: Fidelity = Field("corrected", description="AffinityNet crops outside the photo: black / mean colour")
+    val_tags: Fidelity = Field("corrected", description="CAMs of evaluation images: with their true tags / with those the classifier predicts")
+    dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv")
+    resize_filter: Fidelity = Field("corrected", description="photo resizing: PIL bicubic, which overshoots / PIL bilinear, both antialiased")
+    crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1")
+    affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper")
+
+
+class Runtime(Section):
+    """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
+
+    workers: int = Field(0, ge=0, description="processes for CRF and image checks; 0: one per core")
+    strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
+    progress: bool = True
+
+
+class Config(Section):
+    name: str = Field("tfwsss", description="MLflow experiment")
+    seed: Seed = 0
+    work_dir: Path = Path("runs/tfwsss")
+    data: Data
+    classifier: Classifier = Classifier()
+    cams: Cams = Cams()
+    affinity_labels: AffinityLabels = AffinityLabels()
+    affinitynet: AffinityNet = AffinityNet()
+    pseudo_labels: PseudoLabels = PseudoLabels()
+    segmenter: Segmenter = Segmenter()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    serving: Serving = Serving()
+    report: Report = Report()
+    switches: Switches = Switches()
+    runtime: Runtime = Runtime()

@@ -1,0 +1,1 @@
+"""What is on disk: atomic files, and the arrays and label maps that stages leave."""

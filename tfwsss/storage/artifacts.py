@@ -1,0 +1,127 @@
+"""What the stages leave on disk: CAM archives and indexed label PNGs. One reader and one writer for each.
+
+    cams/<id>.npz              classes int32 [K], cam float16 or float32 [K, h, w] in 0..1; never pickled
+    affinity_labels/<id>.png   0 background, k+1 class k, 255 ignore
+    affinity_labels/<id>.npz   only for label_source "scores": classes int32 [K], low and high float16 [K+1, H, W],
+                               the CRF's scores for the two alphas; channel 0 is background
+    walk/<id>.npz              the random walk's scores on the stride-8 grid, see `save_walk`
+    pseudo_labels/<id>.png     as affinity_labels
+
+An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that would leave the folder are refused.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tfwsss.errors import DataError
+from tfwsss.storage.atomic import atomic_path
+
+IGNORE = 255
+
+
+@cache
+def voc_palette() -> np.ndarray:
+    """The PASCAL VOC colour map, read-only [256, 3] uint8: index bits spread over the high bits of R, G and B."""
+    palette = np.zeros((256, 3), np.uint8)
+    for index in range(256):
+        rest = index
+        for shift in range(7, -1, -1):
+            for channel in range(3):
+                palette[index, channel] |= ((rest >> channel) & 1) << shift
+            rest >>= 3
+    palette.flags.writeable = False
+    return palette
+
+
+def artifact_path(folder, image_id: str, suffix: str) -> Path:
+    """Path of an image's artefact below `folder`.
+
+    Raises:
+        DataError: the id is absolute or climbs out of `folder`.
+    """
+    relative = Path(image_id)
+    if not image_id or relative.is_absolute() or ".." in relative.parts:
+        raise DataError(f"image id {image_id!r} does not stay inside its folder")
+    return Path(folder) / (image_id + suffix)
+
+
+def save_cam(folder, image_id: str, classes, cam, dtype="float16") -> None:
+    """Save one image's class activation maps.
+
+    Args:
+        classes: [K] class indices without background, ascending.
+        cam: [K, h, w] in 0..1.
+        dtype: "float16" or "float32".
+    """
+    with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
+        np.savez_compressed(path, classes=np.asarray(classes, np.int32), cam=np.asarray(cam, dtype))
+
+
+def load_cam(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """Load (classes int32 [K], cam float32 [K, h, w])."""
+    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+        return archive["classes"], archive["cam"].astype(np.float32)
+
+
+def save_scores(folder, image_id: str, classes, low, high) -> None:
+    """Save one image's CRF scores for the low and the high alpha.
+
+    Args:
+        classes: [K] class indices without background, ascending.
+        low, high: [K+1, H, W] in 0..1, channel 0 background; kept as float16.
+    """
+    with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
+        np.savez_compressed(
+            path,
+            classes=np.asarray(classes, np.int32),
+            low=np.asarray(low, np.float16),
+            high=np.asarray(high, np.float16),
+        )
+
+
+def load_scores(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Load (classes int32 [K], low float32 [K+1, H, W], high float32 [K+1, H, W]) written by `save_scores`."""
+    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+        return archive["classes"], archive["low"].astype(np.float32), archive["high"].astype(np.float32)
+
+
+def save_walk(folder, image_id: str, classes, alphas, background, foreground) -> None:
+    """Save one image's walked scores on the stride-8 grid.
+
+    Args:
+        classes: [K] class indices without background, ascending.
+        alphas: [A] background exponents; the first is the one pseudo labels are made with.
+        background: [A, h, w] walked background scores.
+        foreground: [K, h, w] walked class scores.
+    """
+    with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
+        np.savez_compressed(
+            path,
+            classes=np.asarray(classes, np.int32),
+            alphas=np.asarray(alphas, np.float64),
+            background=np.asarray(background, np.float32),
+            foreground=np.asarray(foreground, np.float32),
+        )
+
+
+def load_walk(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Load (classes, alphas, background, foreground) written by `save_walk`."""
+    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+        return archive["classes"], archive["alphas"], archive["background"], archive["foreground"]
+
+
+def save_label(folder, image_id: str, label) -> None:
+    """Save a label map [H, W] (values 0..255) as an indexed PNG with the VOC palette."""
+    picture = Image.fromarray(np.ascontiguousarray(label, np.uint8))
+    picture.putpalette(voc_palette().tobytes())
+    with atomic_path(artifact_path(folder, image_id, ".png")) as path:
+        picture.save(path, optimize=True)
+
+
+def load_label(folder, image_id: str) -> np.ndarray:
+    """Load a label map written by `save_label`: [H, W] uint8."""
+    with Image.open(artifact_path(folder, image_id, ".png")) as picture:
+        return np.asarray(picture)

@@ -1,0 +1,80 @@
+"""Losses of the classifier and of the segmenter. Each takes logits of any float dtype and computes in float32.
+
+Each is a mean over the batch. Where a batch is spread over several devices, `total` adds a count up over all of them,
+and the device's result is its share: the shares' sum is the loss of the whole batch.
+"""
+
+import tensorflow as tf
+
+from tfwsss.storage.artifacts import IGNORE
+
+
+def one_device(count: tf.Tensor) -> tf.Tensor:
+    """`total` where the whole batch is on one device."""
+    return count
+
+
+def multilabel_soft_margin(logits, tags, total=one_device) -> tf.Tensor:
+    """Mean binary cross entropy over batch and classes.
+
+    Args:
+        logits: [B, C].
+        tags: [B, C] multi-hot.
+        total: sums a count over all devices.
+
+    Returns:
+        Scalar float32.
+    """
+    logits = tf.cast(logits, tf.float32)
+    tags = tf.cast(tags, tf.float32)
+    loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=tags, logits=logits)
+    return tf.reduce_sum(loss) / total(tf.cast(tf.size(loss), tf.float32))
+
+
+def _pixel_cross_entropy(logits, label):
+    """(cross entropy [B*H*W], 0 at ignored pixels; bool [B*H*W] of the labelled pixels)."""
+    logits = tf.cast(logits, tf.float32)
+    label = tf.reshape(tf.cast(label, tf.int32), [-1])
+    labelled = label != IGNORE
+    flat = tf.reshape(logits, [-1, logits.shape[-1]])
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.where(labelled, label, 0), logits=flat)
+    return tf.where(labelled, loss, 0.0), labelled
+
+
+def segmentation_cross_entropy(logits, label, total=one_device) -> tf.Tensor:
+    """Mean cross entropy over the labelled pixels of the batch.
+
+    Args:
+        logits: [B, H, W, C+1], background first.
+        label: [B, H, W] integers, 255 is ignored.
+        total: sums a count over all devices.
+
+    Returns:
+        Scalar float32; 0 when every pixel is ignored.
+    """
+    loss, labelled = _pixel_cross_entropy(logits, label)
+    return tf.math.divide_no_nan(tf.reduce_sum(loss), total(tf.reduce_sum(tf.cast(labelled, tf.float32))))
+
+
+def ohem_cross_entropy(logits, label, total=one_device, *, probability: float = 0.6, min_kept: int = 256) -> tf.Tensor:
+    """Cross entropy over the hard pixels only (online bootstrapping of the ResNet38 segmenter, Wu et al., 2016).
+
+    A labelled pixel is kept when the predicted probability of its label is at most `probability`, or is among the
+    `min_kept` smallest of the batch (of each device's part of it).
+
+    Args:
+        logits: [B, H, W, C+1].
+        label: [B, H, W] integers, 255 is ignored.
+        total: sums a count over all devices.
+
+    Returns:
+        Scalar float32: mean over the kept pixels, 0 when every pixel is ignored.
+    """
+    loss, labelled = _pixel_cross_entropy(logits, label)
+    # p <= q is loss >= -log(q); the k-th smallest probability is the k-th largest loss.
+    candidates = tf.where(labelled, loss, -1.0)
+    kept = tf.minimum(min_kept, tf.size(candidates))
+    hardest = tf.math.top_k(candidates, k=kept, sorted=True).values[-1]
+    limit = tf.minimum(-tf.math.log(tf.constant(probability, tf.float32)), hardest)
+    keep = tf.cast(labelled & (loss >= limit), tf.float32)
+    return tf.math.divide_no_nan(tf.reduce_sum(loss * keep), total(tf.reduce_sum(keep)))
