@@ -59,7 +59,7 @@ def make_step(config, network: str, variant: str):
             return affinity_loss(pair_affinity(features, settings.radius), affinity_labels(label, settings.radius), total).total
 
     data = {"image": images, "target": tf.constant(target, tf.int32)}
-    task = training.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
+    task = loop.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
     optimizer = GroupedOptimizer(trainable_variables(model), task.head_layers, settings.optimizer, 10_000, MOMENTUM[config.switches.momentum])
     step = loop.make_step(task, settings, tf.distribute.get_strategy(), optimizer, loop.LossScale(settings.precision))
     traced_as = contextlib.nullcontext if variant == "with the graph optimiser" else loop.as_written
