@@ -2,6 +2,7 @@
 
 from pipelines.context import Context
 from pipelines.stage import Stage
+from pipelines.training_labels import labelled_photos
 from tfwsss.config import Config
 
 FEATURES = {"released": 448, "paper": 896}
@@ -25,7 +26,7 @@ def run(context: Context) -> dict[str, float]:
     from tfwsss.models import normalization
 
     config, settings = context.config, context.config.affinitynet
-    dataset = context.dataset("train")
+    dataset, labels = labelled_photos(context, settings.labels, "affinity_labels")
 
     def loss(features, batch, total):
         affinity = pair_affinity(features, settings.radius)
@@ -41,7 +42,7 @@ def run(context: Context) -> dict[str, float]:
         build=lambda: affinity_model(config),
         batches=lambda epoch, part: affinity_batches(
             dataset,
-            context.work / "affinity_labels",
+            labels,
             settings,
             normalization(settings.model.backbone),
             canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
@@ -72,6 +73,7 @@ STAGE = Stage(
         "tfwsss.weights",
         "tfwsss.normalization",
         "tfwsss.data.inputs",
+        "tfwsss.data.label_sources",
         "tfwsss.data.augment",
         "tfwsss.data.changes",
         "tfwsss.data.label_grid",

@@ -36,9 +36,9 @@ def _load(config: str, overrides: Optional[list[str]], work_dir: Optional[Path] 
 
 def _runner(config: Config):
     from pipelines.runner import Runner
-    from pipelines.stages import STAGES
+    from pipelines.stages import stages_for
 
-    return Runner(STAGES, config)
+    return Runner(stages_for(config), config)
 
 
 class ScoredStage(str, Enum):
@@ -154,12 +154,18 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
 def summary(
     work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")],
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
+    against: Annotated[
+        Optional[list[Path]],
+        typer.Option(help="Work directory of a run that learnt from masks; may be given several times. Prints the ratio to it.", metavar="WORK_DIR"),
+    ] = None,
 ) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
     from pipelines.scoring import load_table
+    from tfwsss.report.ratio import compare
     from tfwsss.report.summary import summarize
 
-    typer.echo(summarize([load_table(work, stage.value) for work in work_dirs]))
+    tables = [load_table(work, stage.value) for work in work_dirs]
+    typer.echo(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
 
 
 @app.command()

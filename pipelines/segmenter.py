@@ -1,7 +1,8 @@
-"""Stage `segmenter`: any segmentation network, trained on the pseudo labels."""
+"""Stage `segmenter`: any segmentation network, trained on the pseudo labels, or on masks for comparison."""
 
 from pipelines.context import Context
 from pipelines.stage import Stage
+from pipelines.training_labels import labelled_photos
 
 
 def run(context: Context) -> dict[str, float]:
@@ -12,7 +13,7 @@ def run(context: Context) -> dict[str, float]:
     from tfwsss.models import build_segmenter, normalization
 
     config, settings = context.config, context.config.segmenter
-    dataset = context.dataset("train")
+    dataset, labels = labelled_photos(context, settings.labels, "pseudo_labels")
     pixel_loss = {"cross_entropy": segmentation_cross_entropy, "ohem": ohem_cross_entropy}[settings.loss]
     arguments = model_arguments(settings.model, "corrected")
     return train_stage(
@@ -24,7 +25,7 @@ def run(context: Context) -> dict[str, float]:
         build=lambda: build_segmenter(settings.model.backbone, dataset.num_classes, head=settings.head, **arguments),
         batches=lambda epoch, part: segmenter_batches(
             dataset,
-            context.work / "pseudo_labels",
+            labels,
             settings,
             normalization(settings.model.backbone),
             filter=pil_filter("corrected"),
@@ -55,6 +56,7 @@ STAGE = Stage(
         "tfwsss.weights",
         "tfwsss.normalization",
         "tfwsss.data.inputs",
+        "tfwsss.data.label_sources",
         "tfwsss.data.augment",
         "tfwsss.data.changes",
     ),

@@ -62,6 +62,8 @@ class VocData(DataSection):
     val_list: Optional[str] = Field("val", description="as train_list; None: no evaluation images")
     tags: Union[Literal["xml"], Path] = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
     mask_folder: Optional[str] = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+    train_mask_list: Optional[str] = Field(None, description="as train_list: the training photos whose masks in mask_folder count in scores; None: all that have one")
+    strong_masks: Optional[str] = Field(None, description="folder of indexed masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
 
 
 class CocoData(DataSection):
@@ -72,6 +74,7 @@ class CocoData(DataSection):
     train_images: Path
     val_json: Optional[Path] = None
     val_images: Optional[Path] = None
+    strong_masks: Optional[Path] = Field(None, description="instances file whose shapes training may learn from, see segmenter.labels, often train_json itself; None: there are none")
 
 
 class FolderData(DataSection):
@@ -83,6 +86,7 @@ class FolderData(DataSection):
     val_csv: Optional[str] = Field(None, description="as train_csv; None: no evaluation images")
     val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
     mask_folder: Optional[str] = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+    strong_masks: Optional[str] = Field(None, description="folder of such masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
 
 
 class ScenesData(DataSection):
@@ -93,6 +97,7 @@ class ScenesData(DataSection):
     val_images: PositiveInt = 100
     size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
     empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
+    strong_masks: Optional[Literal["exact"]] = Field(None, description="exact: training may learn from the masks the scenes were drawn with, see segmenter.labels")
     seed: Seed = 0
 
 
@@ -157,6 +162,7 @@ class AffinityNet(Training):
     epochs: NonNegativeInt = 8
     batch_size: PositiveInt = 8
     radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the confident labels of the stage affinity_labels, or masks: those of data.strong_masks, the upper bound of the walk")
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
     crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
 
@@ -167,8 +173,15 @@ class AffinityNet(Training):
             raise ValueError(f"crop: expected a multiple of 8 and at least {smallest} for radius {self.radius}, found {self.crop}")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_label(self):
+        if self.labels == "masks" and self.label_source == "scores":
+            raise ValueError("label_source: scores are the CRF's, which labels: masks does without; expected label_source: labels")
+        return self
+
 
 class Segmenter(Training):
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the pseudo labels, or masks: those of data.strong_masks (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
     head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
     scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
     loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
@@ -334,3 +347,10 @@ class Config(Section):
     report: Report = Report()
     switches: Switches = Switches()
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _masks_to_learn_from(self):
+        for name in ("affinitynet", "segmenter"):
+            if getattr(self, name).labels == "masks" and self.data.strong_masks is None:
+                raise ValueError(f"{name}.labels: masks needs data.strong_masks, which names the masks that training may learn from")
+        return self
