@@ -9,12 +9,12 @@ def run(context: Context) -> dict[str, float]:
     from pipelines.train import model_arguments, train_stage
     from tfwsss.data.augment import pil_filter
     from tfwsss.data.inputs import segmenter_batches
-    from tfwsss.losses import ohem_cross_entropy, segmentation_cross_entropy
+    from tfwsss.losses import PIXEL_LOSSES
     from tfwsss.models import build_segmenter, normalization
 
     config, settings = context.config, context.config.segmenter
     dataset, labels = labelled_photos(context, settings.labels, "pseudo_labels")
-    pixel_loss = {"cross_entropy": segmentation_cross_entropy, "ohem": ohem_cross_entropy}[settings.loss]
+    pixel_loss = PIXEL_LOSSES[settings.loss]
     arguments = model_arguments(settings.model, "corrected")
     return train_stage(
         context,
@@ -34,6 +34,7 @@ def run(context: Context) -> dict[str, float]:
             part=part,
         ),
         loss=lambda logits, batch, total: {"loss": pixel_loss(logits, batch["label"], total)},
+        ema=settings.ema,
     )
 
 
@@ -49,6 +50,7 @@ STAGE = Stage(
         "pipelines.segmenter",
         "pipelines.train",
         "tfwsss.training",
+        "tfwsss.averaging",
         "tfwsss.optimizer",
         "tfwsss.stack",
         "tfwsss.losses",

@@ -66,6 +66,7 @@ def train_stage(
     loss: Callable,
     metrics: Mapping | None = None,
     compared: Callable = lambda outputs, batch: (),
+    ema: float | None = None,
 ) -> dict[str, float]:
     """Train one network and save it as <name>/weights.safetensors. Of several workers only the chief writes and reports.
 
@@ -77,6 +78,7 @@ def train_stage(
         momentum: the value of SGD's momentum, by switch.
         build: makes the model (called under the strategy's scope and the precision policy).
         batches, loss, metrics, compared: see `tfwsss.training.Task`.
+        ema: see `tfwsss.training.fit`.
 
     Returns:
         The last epoch's entries as final_<name> (<name> alone is MLflow's series over the epochs); nothing after 0 epochs.
@@ -113,6 +115,7 @@ def train_stage(
             task,
             settings,
             momentum=MOMENTUM[momentum],
+            ema=ema,
             folder=folder,
             strategy=strategy,
             cluster=context.cluster,

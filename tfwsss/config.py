@@ -182,9 +182,10 @@ class AffinityNet(Training):
 
 class Segmenter(Training):
     labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the pseudo labels, or masks: those of data.strong_masks (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
-    head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
+    head: Literal["auto", "atrous", "deeplabv3plus", "lraspp"] = Field("auto", description="atrous: the two-conv head of ResNet38; lraspp: MobileNetV3's, for phones; auto: atrous for resnet38, deeplabv3plus for the others")
     scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
-    loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    loss: Literal["cross_entropy", "ohem", "balanced"] = Field("cross_entropy", description="ohem: over the hard pixels only; balanced: background and foreground averaged apart")
+    ema: Optional[Annotated[float, Field(ge=0, lt=1)]] = Field(None, description="decay of an exponential moving average of the weights, which is what is evaluated and exported; null: the last step's weights")
 
 
 # ---------------------------------------------------------------------------------------- the method's steps
