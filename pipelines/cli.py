@@ -37,9 +37,9 @@ def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None
 
 def _runner(config: Config):
     from .engine.runner import Runner
-    from .stages.order import STAGES
+    from .stages.order import stages_for
 
-    return Runner(STAGES, config)
+    return Runner(stages_for(config), config)
 
 
 class ScoredStage(StrEnum):
@@ -155,13 +155,19 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
 def summary(
     work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")],
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Work directory of a run that learnt from masks; may be given several times. Prints the ratio to it.", metavar="WORK_DIR"),
+    ] = None,
 ) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
+    from tfwsss.report.ratio import compare
     from tfwsss.report.summary import summarize
 
     from .stages.scoring import load_table
 
-    typer.echo(summarize([load_table(work, stage.value) for work in work_dirs]))
+    tables = [load_table(work, stage.value) for work in work_dirs]
+    typer.echo(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
 
 
 @app.command()

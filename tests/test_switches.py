@@ -13,6 +13,7 @@ from tfwsss.config.files import parse_config
 from tfwsss.crf import crf_scores
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.inputs import affinity_batches, classifier_batches, segmenter_batches
+from tfwsss.data.label_sources import LabelFolder
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.models import build_affinitynet, build_classifier, normalization
 from tfwsss.storage.artifacts import load_cam, load_scores, save_cam, save_label
@@ -148,7 +149,7 @@ def test_resize_filter(tmp_path, trained, monkeypatch, value):
     found = images(trained(segmenter, context)["batches"](1, slice(None)))  # no part of the reference
     settings = config.segmenter
     expected = segmenter_batches(
-        dataset, tmp_path / "pseudo_labels", settings, normalization("vgg16"), filter=FILTERS["corrected"], seed=0, epoch=1
+        dataset, LabelFolder(tmp_path / "pseudo_labels"), settings, normalization("vgg16"), filter=FILTERS["corrected"], seed=0, epoch=1
     )
     np.testing.assert_array_equal(found, images(expected))
 
@@ -267,7 +268,7 @@ def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, t
         found[source] = next(iter(trained(affinitynet, context)["batches"](0, slice(None))))
         settings = context.config.affinitynet
         expected = affinity_batches(
-            context.dataset("train"), folder / "affinity_labels", settings, normalization("vgg16"), canvas="mean", seed=0, epoch=0
+            context.dataset("train"), LabelFolder(folder / "affinity_labels"), settings, normalization("vgg16"), canvas="mean", seed=0, epoch=0
         )
         np.testing.assert_array_equal(found[source]["label"], next(iter(expected))["label"])
     np.testing.assert_array_equal(found["scores"]["image"], found["labels"]["image"])

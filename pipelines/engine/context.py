@@ -13,7 +13,8 @@ from tfwsss.training.cluster import Cluster
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
-USABLE = "usable.json"  # split -> ids
+USABLE = "usable.json"  # split -> ids; STRONG_MASKS -> ids of the training photos that have one
+STRONG_MASKS = "strong_masks"
 
 
 def usable_split(config: Config, work: Path, split: str) -> Dataset | None:

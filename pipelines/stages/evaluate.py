@@ -80,7 +80,8 @@ def _rows(context: Context, dataset) -> list[ScoreRow]:
 
 
 def run(context: Context) -> dict[str, float]:
-    rows = list(load_table(context.work, "label_scores").rows)
+    learnt_from_masks = context.config.segmenter.labels == "masks"  # then there are no other labels to score
+    rows = [] if learnt_from_masks else list(load_table(context.work, "label_scores").rows)
     validation = context.scored_dataset("val")
     if validation is not None and validation.samples:
         rows += _rows(context, validation)

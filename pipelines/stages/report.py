@@ -24,8 +24,10 @@ STRIP_ROWS = 4
 
 
 def training_row(context: Context, dataset, sample) -> ImageRow:
-    """Everything the pipeline made of one training photo."""
+    """Everything the pipeline made of one training photo; the mask alone where the segmenter learnt from masks."""
     photo, work = dataset.read(sample), context.work
+    if context.config.segmenter.labels == "masks":
+        return ImageRow(id=sample.id, tags=sample.tags, photo=photo, mask=dataset.strong_mask(sample))
     classes, _, background, foreground = load_walk(work / "walk", sample.id)
     walked = from_grid(np.concatenate([background[:1], foreground]), *photo.shape[:2])
     return ImageRow(
@@ -54,12 +56,17 @@ def _spread(samples, count: int):
 
 def _facts(context: Context, train, validation) -> list[tuple[str, str]]:
     config = context.config
-    alphas = used_alphas(context.work)
-    return [
+    facts = [
         ("training photos", f"{len(train.samples):,}"),
         ("evaluation photos", f"{len(validation.samples):,}" if validation else "none"),
         ("classes", ", ".join(train.classes)),
         ("seed", str(config.seed)),
+    ]
+    if config.segmenter.labels == "masks":
+        return [*facts, ("backbone", config.segmenter.model.backbone), ("labels", f"masks of {config.data.strong_masks}, drawn by a person")]
+    alphas = used_alphas(context.work)
+    return [
+        *facts,
         ("backbones", f"classifier {config.classifier.model.backbone}, AffinityNet {config.affinitynet.model.backbone}, segmenter {config.segmenter.model.backbone}"),
         ("background exponents", f"low {alphas.low:.3g}, walk {alphas.walk:.3g}, high {alphas.high:.3g}"),
     ]
@@ -72,6 +79,9 @@ def run(context: Context) -> dict[str, float]:
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
+    trained, curves = ("segmenter",), {}
+    if config.segmenter.labels == "pseudo":
+        trained, curves = ("classifier", "affinitynet", "segmenter"), read_json(work / "label_scores" / CURVES)
     folder = context.folder("report")
     page = folder / PAGE
     build_report(
@@ -82,8 +92,8 @@ def run(context: Context) -> dict[str, float]:
             classes=train.classes,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
             table=load_table(work),
-            histories={stage: read_json(work / stage / "history.json") for stage in ("classifier", "affinitynet", "segmenter")},
-            curves={name: [tuple(point) for point in curve] for name, curve in read_json(work / "label_scores" / CURVES).items()},
+            histories={stage: read_json(work / stage / "history.json") for stage in trained},
+            curves={name: [tuple(point) for point in curve] for name, curve in curves.items()},
             training_rows=rows,
             validation_rows=validation_rows,
             facts=_facts(context, train, validation),

@@ -67,6 +67,7 @@ def train_stage(
     loss: Callable,
     metrics: Mapping | None = None,
     compared: Callable = lambda outputs, batch: (),
+    ema: float | None = None,
 ) -> dict[str, float]:
     """Train one network and save it as <name>/weights.safetensors. Of several workers only the chief writes and reports.
 
@@ -78,6 +79,7 @@ def train_stage(
         momentum: the value of SGD's momentum, by switch.
         build: makes the model (called under the strategy's scope and the precision policy).
         batches, loss, metrics, compared: see `tfwsss.training.loop.Task`.
+        ema: see `tfwsss.training.loop.fit`.
 
     Returns:
         The last epoch's entries as final_<name> (<name> alone is MLflow's series over the epochs); nothing after 0 epochs.
@@ -114,6 +116,7 @@ def train_stage(
             task,
             settings,
             momentum=MOMENTUM[momentum],
+            ema=ema,
             folder=folder,
             strategy=strategy,
             cluster=context.cluster,

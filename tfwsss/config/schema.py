@@ -60,6 +60,8 @@ class VocData(DataSection):
     val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
     tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
     mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+    train_mask_list: str | None = Field(None, description="as train_list: the training photos whose masks in mask_folder count in scores; None: all that have one")
+    strong_masks: str | None = Field(None, description="folder of indexed masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
 
 
 class CocoData(DataSection):
@@ -70,6 +72,7 @@ class CocoData(DataSection):
     train_images: Path
     val_json: Path | None = None
     val_images: Path | None = None
+    strong_masks: Path | None = Field(None, description="instances file whose shapes training may learn from, see segmenter.labels, often train_json itself; None: there are none")
 
 
 class FolderData(DataSection):
@@ -81,6 +84,7 @@ class FolderData(DataSection):
     val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
     val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
     mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+    strong_masks: str | None = Field(None, description="folder of such masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
 
 
 class ScenesData(DataSection):
@@ -91,6 +95,7 @@ class ScenesData(DataSection):
     val_images: PositiveInt = 100
     size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
     empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
+    strong_masks: Literal["exact"] | None = Field(None, description="exact: training may learn from the masks the scenes were drawn with, see segmenter.labels")
     seed: Seed = 0
 
 
@@ -155,6 +160,7 @@ class AffinityNet(Training):
     epochs: NonNegativeInt = 8
     batch_size: PositiveInt = 8
     radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the confident labels of the stage affinity_labels, or masks: those of data.strong_masks, the upper bound of the walk")
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
     crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
 
@@ -165,11 +171,19 @@ class AffinityNet(Training):
             raise ValueError(f"crop: expected a multiple of 8 and at least {smallest} for radius {self.radius}, found {self.crop}")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_label(self):
+        if self.labels == "masks" and self.label_source == "scores":
+            raise ValueError("label_source: scores are the CRF's, which labels: masks does without; expected label_source: labels")
+        return self
+
 
 class Segmenter(Training):
-    head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the pseudo labels, or masks: those of data.strong_masks (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
+    head: Literal["auto", "atrous", "deeplabv3plus", "lraspp"] = Field("auto", description="atrous: the two-conv head of ResNet38; lraspp: MobileNetV3's, for phones; auto: atrous for resnet38, deeplabv3plus for the others")
     scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
-    loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    loss: Literal["cross_entropy", "ohem", "balanced"] = Field("cross_entropy", description="ohem: over the hard pixels only; balanced: background and foreground averaged apart")
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="decay of an exponential moving average of the weights, which is what is evaluated and exported; null: the last step's weights")
 
 
 # ---------------------------------------------------------------------------------------- the method's steps
@@ -332,3 +346,10 @@ class Config(Section):
     report: Report = Report()
     switches: Switches = Switches()
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _masks_to_learn_from(self):
+        for name in ("affinitynet", "segmenter"):
+            if getattr(self, name).labels == "masks" and self.data.strong_masks is None:
+                raise ValueError(f"{name}.labels: masks needs data.strong_masks, which names the masks that training may learn from")
+        return self

@@ -60,6 +60,7 @@ def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Pa
             train_csv="train.csv",
             val_csv="val.csv",
             mask_folder="masks",
+            strong_masks=None if config.strong_masks is None else "masks",
             classes=classes,
             max_megapixels=config.max_megapixels,
             max_bad_fraction=config.max_bad_fraction,
