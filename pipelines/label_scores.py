@@ -9,7 +9,9 @@ import numpy as np
 
 from pipelines.affinity_labels import used_alphas
 from pipelines.context import Context
+from pipelines.left_out import labelled
 from pipelines.progress import console, progress_bar
+from pipelines.pseudo_labels import PLAIN
 from pipelines.scoring import save_table, score_labels, score_row, with_masks
 from pipelines.stage import Stage
 from pipelines.val_cams import classifier_logits, score_val_cams
@@ -38,7 +40,10 @@ def cam_crf_image(image_path, image_id: str, cams, folder, alpha: float, crf: Cr
 
 
 def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dict]:
-    """CAM, CAM+CRF, walk and walk+CRF on the training photos that have masks."""
+    """CAM, CAM+CRF, walk, walk+CRF and the pseudo labels on the training photos that have masks.
+
+    The pseudo labels are scored on the photos and pixels that the segmenter is trained on, the others on all.
+    """
     config, work = context.config, context.work
     masked = with_masks(dataset)
     if not masked:
@@ -58,7 +63,7 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
             bar.advance()
     threshold, _ = sweep.best()
     best_cam = sweep.matrices()[int(np.argmin(np.abs(sweep.thresholds - threshold)))]
-    used = next(iter(walks))
+    walk_alpha = next(iter(walks))
     best = max(walks, key=lambda alpha: walks[alpha].miou())
     alpha = alpha_of_threshold(threshold)
 
@@ -74,19 +79,25 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
             bar.advance()
 
     count = len(masked)
-    final = "walk + CRF" if config.pseudo_labels.crf is not None else "pseudo labels"
+    corrected = config.switches.label_tags == "corrected"
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
         score_row("CAM + CRF", "train", score_labels(folder, masked, labels), count, classes),
-        score_row("walk", "train", walks[used], count, classes),
+        score_row("walk", "train", walks[walk_alpha], count, classes),
         score_row("walk, best alpha", "train", walks[best], count, classes),
-        score_row(final, "train", score_labels(work / "pseudo_labels", masked, labels), count, classes),
     ]
+    if config.pseudo_labels.crf is not None:
+        whole = score_labels(work / (PLAIN if corrected else "pseudo_labels"), masked, labels)
+        rows.append(score_row("walk + CRF", "train", whole, count, classes))
+    if corrected or config.pseudo_labels.crf is None:  # else the row above is of the same labels
+        kept = {sample.id for sample in labelled(work, dataset).samples}
+        used = [pair for pair in masked if pair[0].id in kept]
+        rows.append(score_row("pseudo labels", "train", score_labels(work / "pseudo_labels", used, labels), len(used), classes))
     curves = {
         "CAM": [[float(t), float(value)] for t, value in strict_zip(sweep.thresholds, sweep.miou())],
         "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in walks.items()),
     }
-    facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": used, "walk_best_alpha": best}
+    facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": walk_alpha, "walk_best_alpha": best}
     return rows, curves, facts
 
 
@@ -128,11 +139,12 @@ STAGE = Stage(
     tensorflow=True,
     needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels"),
     data=("train", "val", "train_masks", "val_masks"),
-    settings=("evaluate.cams", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags"),
+    settings=("evaluate.cams", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags", "switches.label_tags"),
     code=(
         "pipelines.label_scores",
         "pipelines.scoring",
         "pipelines.val_cams",
+        "pipelines.left_out",
         "pipelines.cams",
         "pipelines.pseudo_labels",
         "tfwsss.cam",

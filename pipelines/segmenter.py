@@ -1,6 +1,7 @@
 """Stage `segmenter`: any segmentation network, trained on the pseudo labels."""
 
 from pipelines.context import Context
+from pipelines.left_out import labelled
 from pipelines.stage import Stage
 
 
@@ -12,7 +13,7 @@ def run(context: Context) -> dict[str, float]:
     from tfwsss.models import build_segmenter, normalization
 
     config, settings = context.config, context.config.segmenter
-    dataset = context.dataset("train")
+    dataset = labelled(context.work, context.dataset("train"))
     pixel_loss = {"cross_entropy": segmentation_cross_entropy, "ohem": ohem_cross_entropy}[settings.loss]
     arguments = model_arguments(settings.model, "corrected")
     return train_stage(
@@ -46,6 +47,7 @@ STAGE = Stage(
     settings=("seed", "segmenter"),
     code=(
         "pipelines.segmenter",
+        "pipelines.left_out",
         "pipelines.train",
         "tfwsss.training",
         "tfwsss.optimizer",
