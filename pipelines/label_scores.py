@@ -8,6 +8,7 @@ report, nowhere else.
 import numpy as np
 
 from pipelines.affinity_labels import used_alphas
+from pipelines.audit_scores import audit_scores, surest
 from pipelines.context import Context
 from pipelines.left_out import labelled
 from pipelines.progress import console, progress_bar
@@ -79,7 +80,6 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
             bar.advance()
 
     count = len(masked)
-    corrected = config.switches.label_tags == "corrected"
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
         score_row("CAM + CRF", "train", score_labels(folder, masked, labels), count, classes),
@@ -87,17 +87,18 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
         score_row("walk, best alpha", "train", walks[best], count, classes),
     ]
     if config.pseudo_labels.crf is not None:
-        whole = score_labels(work / (PLAIN if corrected else "pseudo_labels"), masked, labels)
-        rows.append(score_row("walk + CRF", "train", whole, count, classes))
-    if corrected or config.pseudo_labels.crf is None:  # else the row above is of the same labels
-        kept = {sample.id for sample in labelled(work, dataset).samples}
-        used = [pair for pair in masked if pair[0].id in kept]
-        rows.append(score_row("pseudo labels", "train", score_labels(work / "pseudo_labels", used, labels), len(used), classes))
+        rows.append(score_row("walk + CRF", "train", score_labels(work / PLAIN, masked, labels), count, classes))
+    kept = {sample.id for sample in labelled(work, dataset).samples}
+    used = [pair for pair in masked if pair[0].id in kept]
+    for name, pairs in {"pseudo labels": used, "pseudo labels, surest 90 %": surest(context, used)}.items():
+        if pairs:  # photos with a mask may all be left out
+            rows.append(score_row(name, "train", score_labels(work / "pseudo_labels", pairs, labels), len(pairs), classes))
     curves = {
         "CAM": [[float(t), float(value)] for t, value in strict_zip(sweep.thresholds, sweep.miou())],
         "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in walks.items()),
     }
     facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": walk_alpha, "walk_best_alpha": best}
+    facts |= audit_scores(context, masked)
     return rows, curves, facts
 
 
@@ -137,14 +138,15 @@ STAGE = Stage(
     name=NAME,
     run=run,
     tensorflow=True,
-    needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels"),
+    needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit"),
     data=("train", "val", "train_masks", "val_masks"),
-    settings=("evaluate.cams", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags", "switches.label_tags"),
+    settings=("evaluate.cams", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags"),
     code=(
         "pipelines.label_scores",
         "pipelines.scoring",
         "pipelines.val_cams",
         "pipelines.left_out",
+        "pipelines.audit_scores",
         "pipelines.cams",
         "pipelines.pseudo_labels",
         "tfwsss.cam",
@@ -152,6 +154,8 @@ STAGE = Stage(
         "tfwsss.randomwalk",
         "tfwsss.metrics",
         "tfwsss.pseudolabel",
+        "tfwsss.tag_consistency",
+        "tfwsss.label_audit",
         "tfwsss.background",
         "tfwsss.crf",
         "tfwsss.models",

@@ -1,9 +1,7 @@
 """Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper).
 
-Where switches.label_tags is "corrected", a second label is made of the normalised maps, and both are compared (tfwsss.tag_consistency):
-
-label_votes/plain, label_votes/normalised    both labels of every photo
-pseudo_labels/<id>.png                       what they agree on
+label_votes/plain, label_votes/normalised    labels of the walked maps and of the normalised ones (tfwsss.tag_consistency)
+pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"
 pseudo_labels/left_out.csv                   photos no segmenter is trained on, with the reason
 """
 
@@ -30,19 +28,17 @@ PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
 
 def label_image(image_path, image_id: str, work: Path, crf: LabelCrf | None, max_megapixels: float, smallest_share: float | None) -> None:
-    """Walked scores to label PNG; runs in a worker process. Without `smallest_share` the label is the plain one."""
+    """Walked scores to label PNGs; runs in a worker process. Without `smallest_share` the label is the plain vote."""
     image = read_image(image_path, max_megapixels)
     # Always from the file, so that a label does not depend on whether its walk was computed before a restart.
     classes, _, background, foreground = load_walk(work / "walk", image_id)
     walked = np.concatenate([background[:1], foreground])
-    label = pseudo_label(classes, walked, image, crf)
-    if smallest_share is not None:
-        normalised = pseudo_label(classes, normalized(walked), image, crf)
-        save_label(work / PLAIN, image_id, label)
-        save_label(work / NORMALISED, image_id, normalised)
-        label = agreed_label(label, normalised, classes, smallest_share)
+    plain = pseudo_label(classes, walked, image, crf)
+    normalised = pseudo_label(classes, normalized(walked), image, crf)
+    save_label(work / PLAIN, image_id, plain)
+    save_label(work / NORMALISED, image_id, normalised)
     # Written last: its presence says that the photo is done.
-    save_label(work / "pseudo_labels", image_id, label)
+    save_label(work / "pseudo_labels", image_id, plain if smallest_share is None else agreed_label(plain, normalised, classes, smallest_share))
 
 
 def walker(context: Context):

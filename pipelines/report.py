@@ -8,6 +8,7 @@ import yaml
 from pipelines.affinity_labels import used_alphas
 from pipelines.context import Context
 from pipelines.evaluate import SINGLE
+from pipelines.label_audit import read_doubts, read_photos
 from pipelines.label_scores import CURVES
 from pipelines.scoring import load_table
 from pipelines.stage import Stage
@@ -22,7 +23,7 @@ PAGE, STRIP = "index.html", "strip.png"
 STRIP_ROWS = 4
 
 
-def training_row(context: Context, dataset, sample) -> ImageRow:
+def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
     """Everything the pipeline made of one training photo."""
     photo, work = dataset.read(sample), context.work
     classes, _, background, foreground = load_walk(work / "walk", sample.id)
@@ -36,7 +37,21 @@ def training_row(context: Context, dataset, sample) -> ImageRow:
         walk=label_of_scores(classes, walked),
         pseudo_label=load_label(work / "pseudo_labels", sample.id),
         mask=dataset.mask(sample),
+        note=note,
     )
+
+
+def doubtful_rows(context: Context, dataset) -> list[ImageRow]:
+    """The photos with the most doubtful labels, each with what speaks against it."""
+    reasons: dict[str, list[str]] = {}
+    for photo, name, reason in read_doubts(context.work):
+        reasons.setdefault(photo, []).append(f"{name} {reason}")
+    samples = {sample.id: sample for sample in dataset.samples}
+    rows = []
+    for photo in read_photos(context.work)[: context.config.report.images]:
+        note = f"confidence {photo.confidence:.0%}: {'; '.join(reasons[photo.photo])}"
+        rows.append(training_row(context, dataset, samples[photo.photo], note))
+    return rows
 
 
 def validation_row(context: Context, dataset, sample) -> ImageRow:
@@ -68,6 +83,7 @@ def run(context: Context) -> dict[str, float]:
     config, work = context.config, context.work
     train, validation = context.scored_dataset("train"), context.scored_dataset("val")
     rows = [training_row(context, train, sample) for sample in _spread(train.samples, config.report.images)]
+    doubtful = doubtful_rows(context, train)
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
@@ -84,6 +100,7 @@ def run(context: Context) -> dict[str, float]:
             histories={stage: read_json(work / stage / "history.json") for stage in ("classifier", "affinitynet", "segmenter")},
             curves={name: [tuple(point) for point in curve] for name, curve in read_json(work / "label_scores" / CURVES).items()},
             training_rows=rows,
+            doubtful_rows=doubtful,
             validation_rows=validation_rows,
             facts=_facts(context, train, validation),
         ),
@@ -91,13 +108,13 @@ def run(context: Context) -> dict[str, float]:
     strip(_spread(rows, STRIP_ROWS), folder / STRIP)
     for name in (PAGE, STRIP):
         context.run.artifact(folder / name)
-    return {"images": len(rows) + len(validation_rows)}
+    return {"images": len(rows) + len(doubtful) + len(validation_rows)}
 
 
 STAGE = Stage(
     name="report",
     run=run,
-    needs=("cams", "affinity_labels", "pseudo_labels", "label_scores", "segmenter", "evaluate"),
+    needs=("cams", "affinity_labels", "pseudo_labels", "label_audit", "label_scores", "segmenter", "evaluate"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("report", "name"),
     code=("pipelines.report", "tfwsss.report", "tfwsss.pseudolabel"),

@@ -8,6 +8,7 @@ from pipelines import (
     data,
     evaluate,
     export,
+    label_audit,
     label_scores,
     pseudo_labels,
     report,
@@ -17,5 +18,5 @@ from pipelines.stage import Stage
 
 STAGES: list[Stage] = [
     module.STAGE
-    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export, report)
+    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export, report)
 ]

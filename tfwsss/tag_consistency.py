@@ -52,6 +52,11 @@ def missing(plain, normalised, classes, smallest_share: float) -> tuple[int, ...
     return vanished(normalised, classes, smallest_share) if vanished(plain, classes, smallest_share) else ()
 
 
+def chosen_label(plain, normalised, classes, smallest_share: float) -> np.ndarray:
+    """The better of the two labels as a whole: the plain one, the normalised where the plain one has lost a class. [H, W] uint8."""
+    return np.asarray(normalised if vanished(plain, classes, smallest_share) else plain, np.uint8)
+
+
 def agreed_label(plain, normalised, classes, smallest_share: float) -> np.ndarray:
     """The label to train on.
 
@@ -65,6 +70,5 @@ def agreed_label(plain, normalised, classes, smallest_share: float) -> np.ndarra
     plain, normalised = np.asarray(plain, np.uint8), np.asarray(normalised, np.uint8)
     if missing(plain, normalised, classes, smallest_share):
         return np.full_like(plain, IGNORE)
-    if vanished(plain, classes, smallest_share):
-        return normalised
-    return np.where(plain == normalised, plain, np.uint8(IGNORE))
+    label = chosen_label(plain, normalised, classes, smallest_share)
+    return label if label is normalised else np.where(plain == normalised, plain, np.uint8(IGNORE))
