@@ -32,14 +32,13 @@ def make_step(config, network: str, variant: str):
 
     if variant == "with Keras' batch normalisation":
         stack.BatchNormalization = keras.layers.BatchNormalization
-    from tfwsss_pipelines.stages.affinitynet import affinity_model
-    from tfwsss_pipelines.stages.train import model_arguments
-
     from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
     from tfwsss.models import build_classifier, build_segmenter, head_layers
     from tfwsss.training import loop
     from tfwsss.training.losses import multilabel_soft_margin, segmentation_cross_entropy
     from tfwsss.training.optimizer import MOMENTUM, GroupedOptimizer, trainable_variables
+    from tfwsss_pipelines.stages.affinitynet import affinity_model
+    from tfwsss_pipelines.stages.train import model_arguments
 
     settings, classes, rng = getattr(config, network), len(config.data.classes or range(5)), np.random.default_rng(0)
     batch, crop = settings.batch_size, settings.crop

@@ -90,7 +90,7 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export or report.")],
+    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export or report.")],
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,

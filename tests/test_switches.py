@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tfwsss_pipelines.engine.context import Context
-from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
-from tfwsss_pipelines.stages import cams as cams_stage
 
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches
 from tfwsss.config.files import parse_config
@@ -16,9 +13,14 @@ from tfwsss.data.inputs import affinity_batches, classifier_batches, segmenter_b
 from tfwsss.data.label_sources import LabelFolder
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.models import build_affinitynet, build_classifier, normalization
-from tfwsss.storage.artifacts import load_cam, load_scores, save_cam, save_label
+from tfwsss.pseudolabel import from_grid, grid_size, label_of_scores
+from tfwsss.storage.artifacts import artifact_path, load_cam, load_label, load_scores, save_cam, save_label, save_walk
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import save_weights
+from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
+from tfwsss_pipelines.stages import cams as cams_stage
+from tfwsss_pipelines.stages.left_out import labelled, write_left_out
 
 VALUES = ["faithful", "corrected"]
 SIZES = [(60, 76), (70, 58), (72, 72)]  # at most the AffinityNet crop of 72
@@ -54,6 +56,7 @@ def make_context(folder, backbone="vgg16", switches=None, **sections) -> Context
         save_cam(folder / "cams", name, [index % 2], rng.random((1, height, width)) ** 3, "float32")
         for stage in ("affinity_labels", "pseudo_labels"):
             save_label(folder / stage, name, masks[name])
+    write_left_out(folder, [])
     dataset = Dataset(CLASSES, tuple(samples), lambda sample: masks[sample.id])
     return Context(parse_config(values), folder, None, {"train": dataset, "val": dataset})
 
@@ -82,7 +85,7 @@ def images(batches) -> np.ndarray:
 
 
 def test_every_switch_is_tested_here():
-    tested = {"momentum", "border_pairs", "crop_canvas", "val_tags", "dropout", "resize_filter", "crf_scores", "affinity_width"}
+    tested = {"momentum", "border_pairs", "crop_canvas", "val_tags", "dropout", "resize_filter", "crf_scores", "label_tags", "affinity_width"}
     assert set(Switches.model_fields) == tested
 
 
@@ -218,6 +221,50 @@ def test_border_pairs(tmp_path, value):
     for row, column in [(0, 0), (0, 1), (0, 2), (0, 3), (-2, 0), (-2, -1), (-1, 0), (-1, 1), (-1, -2), (-1, -1)]:
         alone[row, column] = value == "faithful"
     np.testing.assert_array_equal(unmoved, alone)
+
+
+class Run:
+    def artifact(self, path):
+        assert path.exists()
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_label_tags(tmp_path, monkeypatch, value):
+    """One photo keeps its class, one regains it from the normalised walk, and in one it is too small for both."""
+    context = make_context(tmp_path, switches={"label_tags": value}, pseudo_labels={"crf": None, "smallest_share": 0.05})
+    context.run = Run()
+    dataset = context.dataset("train")
+    monkeypatch.setattr(pseudo_labels, "walker", lambda context: None)
+    monkeypatch.setattr(pseudo_labels, "used_alphas", lambda work: NAMED_ALPHAS["psa-released"])
+    expected, kept = [], []
+    for sample, strength, columns in zip(dataset.samples, (0.9, 0.3, 0.3), (5, 5, 0), strict=True):
+        artifact_path(tmp_path / "pseudo_labels", sample.id, ".png").unlink()
+        rows, width = grid_size(*dataset.read(sample).shape[:2])
+        foreground = np.zeros((1, rows, width), np.float32)
+        foreground[:, :, :columns] = strength
+        foreground[:, 0, 0] = strength  # a single cell is below the smallest share
+        background = np.full((1, rows, width), 0.6, np.float32)
+        background[:, :, -1] = 0.8
+        save_walk(tmp_path / "walk", sample.id, sample.tags, [16.0], background, foreground)
+        walked = np.concatenate([background, foreground])
+        plain = label_of_scores(sample.tags, from_grid(walked, *dataset.read(sample).shape[:2]))
+        normalised = label_of_scores(sample.tags, from_grid(walked / np.array([0.8, strength])[:, None, None], *dataset.read(sample).shape[:2]))
+        if value == "faithful" or strength > 0.8:
+            expected.append(plain if value == "faithful" else np.where(plain == normalised, plain, 255))
+        else:
+            expected.append(normalised if columns else np.full(plain.shape, 255))
+        kept += [sample.id] if columns or value == "faithful" else []
+    metrics = pseudo_labels.run(context)
+    for sample, label in zip(dataset.samples, expected, strict=True):
+        np.testing.assert_array_equal(load_label(tmp_path / "pseudo_labels", sample.id), label)
+    assert metrics["left_out"] == 3 - len(kept) == (value == "corrected")
+    assert metrics["ignored_pixels"] == np.mean(np.concatenate([label.ravel() == 255 for label in expected]))
+    assert [sample.id for sample in labelled(tmp_path, dataset).samples] == kept
+    said = (tmp_path / "pseudo_labels/left_out.csv").read_text().splitlines()
+    assert said == ["id,reason"] + (["photo2,less than 0.05 of the pixels: cat"] if value == "corrected" else [])
+    before = (tmp_path / "pseudo_labels/left_out.csv").read_bytes()
+    assert pseudo_labels.run(context) | {"computed": 3} == metrics  # after a restart, from what is on disk
+    assert (tmp_path / "pseudo_labels/left_out.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -26,9 +26,8 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
     Raises:
         ExportError: the model cannot be loaded, or not on this device.
     """
-    from tfwsss_onnx import Segmenter, SegmenterError
-
     from tfwsss.data.image import read_image
+    from tfwsss_onnx import Segmenter, SegmenterError
 
     try:
         segmenter = Segmenter(model, device=device)

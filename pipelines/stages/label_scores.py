@@ -22,6 +22,9 @@ from ..engine.context import Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage
 from .affinity_labels import used_alphas
+from .audit_scores import audit_scores, surest
+from .left_out import labelled
+from .pseudo_labels import PLAIN
 from .scoring import save_table, score_labels, score_row, with_masks
 from .val_cams import classifier_logits, score_val_cams
 
@@ -38,7 +41,10 @@ def cam_crf_image(image_path, image_id: str, cams, folder, alpha: float, crf: Cr
 
 
 def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dict]:
-    """CAM, CAM+CRF, walk and walk+CRF on the training photos that have masks."""
+    """CAM, CAM+CRF, walk, walk+CRF and the pseudo labels on the training photos that have masks.
+
+    The pseudo labels are scored on the photos and pixels that the segmenter is trained on, the others on all.
+    """
     config, work = context.config, context.work
     masked = with_masks(dataset)
     if not masked:
@@ -58,7 +64,7 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
             bar.advance()
     threshold, _ = sweep.best()
     best_cam = sweep.matrices()[int(np.argmin(np.abs(sweep.thresholds - threshold)))]
-    used = next(iter(walks))
+    walk_alpha = next(iter(walks))
     best = max(walks, key=lambda alpha: walks[alpha].miou())
     alpha = alpha_of_threshold(threshold)
 
@@ -74,19 +80,25 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
             bar.advance()
 
     count = len(masked)
-    final = "walk + CRF" if config.pseudo_labels.crf is not None else "pseudo labels"
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
         score_row("CAM + CRF", "train", score_labels(folder, masked, labels), count, classes),
-        score_row("walk", "train", walks[used], count, classes),
+        score_row("walk", "train", walks[walk_alpha], count, classes),
         score_row("walk, best alpha", "train", walks[best], count, classes),
-        score_row(final, "train", score_labels(work / "pseudo_labels", masked, labels), count, classes),
     ]
+    if config.pseudo_labels.crf is not None:
+        rows.append(score_row("walk + CRF", "train", score_labels(work / PLAIN, masked, labels), count, classes))
+    kept = {sample.id for sample in labelled(work, dataset).samples}
+    used = [pair for pair in masked if pair[0].id in kept]
+    for name, pairs in {"pseudo labels": used, "pseudo labels, surest 90 %": surest(context, used)}.items():
+        if pairs:  # photos with a mask may all be left out
+            rows.append(score_row(name, "train", score_labels(work / "pseudo_labels", pairs, labels), len(pairs), classes))
     curves = {
         "CAM": [[float(t), float(value)] for t, value in zip(sweep.thresholds, sweep.miou(), strict=True)],
         "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in walks.items()),
     }
-    facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": used, "walk_best_alpha": best}
+    facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": walk_alpha, "walk_best_alpha": best}
+    facts |= audit_scores(context, masked)
     return rows, curves, facts
 
 
@@ -126,13 +138,15 @@ STAGE = Stage(
     name=NAME,
     run=run,
     tensorflow=True,
-    needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels"),
+    needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("evaluate.cams", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags"),
     code=(
         "tfwsss_pipelines.stages.label_scores",
         "tfwsss_pipelines.stages.scoring",
         "tfwsss_pipelines.stages.val_cams",
+        "tfwsss_pipelines.stages.left_out",
+        "tfwsss_pipelines.stages.audit_scores",
         "tfwsss_pipelines.stages.cams",
         "tfwsss_pipelines.stages.pseudo_labels",
         "tfwsss.cam",
@@ -140,6 +154,8 @@ STAGE = Stage(
         "tfwsss.randomwalk",
         "tfwsss.metrics",
         "tfwsss.pseudolabel",
+        "tfwsss.tag_consistency",
+        "tfwsss.label_audit",
         "tfwsss.background",
         "tfwsss.crf",
         "tfwsss.models",

@@ -14,6 +14,7 @@ from . import (
     data,
     evaluate,
     export,
+    label_audit,
     label_scores,
     pseudo_labels,
     report,
@@ -22,9 +23,9 @@ from . import (
 
 STAGES: list[Stage] = [
     module.STAGE
-    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export, report)
+    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export, report)
 ]
-LABELLING = ("cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_scores")  # from the classifier to pseudo labels
+LABELLING = ("cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit", "label_scores")  # from the classifier to pseudo labels
 LEARNING_FROM_LABELS = ("affinitynet", "segmenter")
 
 

@@ -1,6 +1,13 @@
-"""Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper)."""
+"""Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper).
+
+label_votes/plain, label_votes/normalised    labels of the walked maps and of the normalised ones (tfwsss.tag_consistency)
+pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"
+pseudo_labels/left_out.csv                   photos no segmenter is trained on, with the reason
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
@@ -8,22 +15,31 @@ from tfwsss.config import LabelCrf
 from tfwsss.data.image import read_image
 from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_label, save_walk
+from tfwsss.storage.artifacts import IGNORE, artifact_path, load_cam, load_label, load_walk, save_label, save_walk
+from tfwsss.tag_consistency import agreed_label, missing, normalized
 
 from ..engine.context import Context
-from ..engine.progress import progress_bar
+from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage
 from .affinity_labels import used_alphas
+from .left_out import LeftOut, write_left_out
 
 BORDER = {"faithful": "faithful", "corrected": "full"}
+PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
 
-def label_image(image_path, image_id: str, walks, folder, crf: LabelCrf | None, max_megapixels: float) -> None:
-    """Walked scores to label PNG; runs in a worker process."""
+def label_image(image_path, image_id: str, work: Path, crf: LabelCrf | None, max_megapixels: float, smallest_share: float | None) -> None:
+    """Walked scores to label PNGs; runs in a worker process. Without `smallest_share` the label is the plain vote."""
     image = read_image(image_path, max_megapixels)
     # Always from the file, so that a label does not depend on whether its walk was computed before a restart.
-    classes, _, background, foreground = load_walk(walks, image_id)
-    save_label(folder, image_id, pseudo_label(classes, np.concatenate([background[:1], foreground]), image, crf))
+    classes, _, background, foreground = load_walk(work / "walk", image_id)
+    walked = np.concatenate([background[:1], foreground])
+    plain = pseudo_label(classes, walked, image, crf)
+    normalised = pseudo_label(classes, normalized(walked), image, crf)
+    save_label(work / PLAIN, image_id, plain)
+    save_label(work / NORMALISED, image_id, normalised)
+    # Written last: its presence says that the photo is done.
+    save_label(work / "pseudo_labels", image_id, plain if smallest_share is None else agreed_label(plain, normalised, classes, smallest_share))
 
 
 def walker(context: Context):
@@ -66,10 +82,31 @@ def walker(context: Context):
     return walk
 
 
+def _left_out(work: Path, dataset, smallest_share: float) -> list[LeftOut]:
+    """Photos whose label lacks a tagged class for good."""
+    found = []
+    for sample in dataset.samples:
+        lost = missing(load_label(work / PLAIN, sample.id), load_label(work / NORMALISED, sample.id), sample.tags, smallest_share)
+        if lost:
+            names = ", ".join(dataset.classes[k] for k in lost)
+            found.append(LeftOut(sample.id, f"less than {smallest_share:.3g} of the pixels: {names}"))
+    return found
+
+
+def _ignored_share(folder: Path, dataset) -> float:
+    """Part of all pixels that no segmenter is trained on."""
+    ignored = pixels = 0
+    for sample in dataset.samples:
+        label = load_label(folder, sample.id)
+        ignored, pixels = ignored + np.count_nonzero(label == IGNORE), pixels + label.size
+    return ignored / pixels
+
+
 def run(context: Context) -> dict[str, float]:
     from tfwsss.training.loop import make_deterministic
 
     config, settings = context.config, context.config.pseudo_labels
+    smallest_share = settings.smallest_share if config.switches.label_tags == "corrected" else None
     dataset = context.dataset("train")
     walks, folder = context.folder("walk"), context.folder("pseudo_labels")
     make_deterministic(config.seed)
@@ -86,12 +123,22 @@ def run(context: Context) -> dict[str, float]:
                 result = walk(dataset.read(sample), walk_input(cam, alphas))
                 save_walk(walks, sample.id, classes, alphas, result[: len(alphas)], result[len(alphas) :])
                 walked += 1
-            yield sample.image, sample.id, walks, folder, settings.crf, dataset.max_megapixels
+            yield sample.image, sample.id, context.work, settings.crf, dataset.max_megapixels, smallest_share
 
     with progress_bar("pseudo_labels", len(todo), config.runtime.progress) as bar:
         for _ in map_in_processes(label_image, arguments(), worker_count(config.runtime.workers)):
             bar.advance()
-    return {"images": len(dataset.samples), "walked": walked, "computed": len(todo)}
+    left_out = [] if smallest_share is None else _left_out(context.work, dataset, smallest_share)
+    context.run.artifact(write_left_out(context.work, left_out))
+    if left_out:
+        console.print(f"  {len(left_out)} of {len(dataset.samples)} photos left out of the segmenter's training: a tagged class has vanished from their label", markup=False)
+    return {
+        "images": len(dataset.samples),
+        "walked": walked,
+        "computed": len(todo),
+        "left_out": len(left_out),
+        "ignored_pixels": _ignored_share(folder, dataset),
+    }
 
 
 STAGE = Stage(
@@ -100,10 +147,12 @@ STAGE = Stage(
     tensorflow=True,
     needs=("cams", "affinity_labels", "affinitynet"),
     data=("train",),
-    settings=("pseudo_labels", "switches.border_pairs"),
+    settings=("pseudo_labels", "switches.border_pairs", "switches.label_tags"),
     code=(
         "tfwsss_pipelines.stages.pseudo_labels",
+        "tfwsss_pipelines.stages.left_out",
         "tfwsss.pseudolabel",
+        "tfwsss.tag_consistency",
         "tfwsss.background",
         "tfwsss.crf",
         "tfwsss.affinity",
@@ -112,5 +161,5 @@ STAGE = Stage(
         "tfwsss.normalization",
         "tfwsss.storage.artifacts",
     ),
-    outputs=("walk",),
+    outputs=("walk", PLAIN, NORMALISED),
 )

@@ -16,6 +16,7 @@ from ..engine.context import Context
 from ..engine.stage import Stage
 from .affinity_labels import used_alphas
 from .evaluate import SINGLE
+from .label_audit import read_doubts, read_photos
 from .label_scores import CURVES
 from .scoring import load_table
 
@@ -23,7 +24,7 @@ PAGE, STRIP = "index.html", "strip.png"
 STRIP_ROWS = 4
 
 
-def training_row(context: Context, dataset, sample) -> ImageRow:
+def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
     """Everything the pipeline made of one training photo; the mask alone where the segmenter learnt from masks."""
     photo, work = dataset.read(sample), context.work
     if context.config.segmenter.labels == "masks":
@@ -39,7 +40,21 @@ def training_row(context: Context, dataset, sample) -> ImageRow:
         walk=label_of_scores(classes, walked),
         pseudo_label=load_label(work / "pseudo_labels", sample.id),
         mask=dataset.mask(sample),
+        note=note,
     )
+
+
+def doubtful_rows(context: Context, dataset) -> list[ImageRow]:
+    """The photos with the most doubtful labels, each with what speaks against it."""
+    reasons: dict[str, list[str]] = {}
+    for photo, name, reason in read_doubts(context.work):
+        reasons.setdefault(photo, []).append(f"{name} {reason}")
+    samples = {sample.id: sample for sample in dataset.samples}
+    rows = []
+    for photo in read_photos(context.work)[: context.config.report.images]:
+        note = f"confidence {photo.confidence:.0%}: {'; '.join(reasons[photo.photo])}"
+        rows.append(training_row(context, dataset, samples[photo.photo], note))
+    return rows
 
 
 def validation_row(context: Context, dataset, sample) -> ImageRow:
@@ -76,6 +91,7 @@ def run(context: Context) -> dict[str, float]:
     config, work = context.config, context.work
     train, validation = context.scored_dataset("train"), context.scored_dataset("val")
     rows = [training_row(context, train, sample) for sample in _spread(train.samples, config.report.images)]
+    doubtful = doubtful_rows(context, train)
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
@@ -95,6 +111,7 @@ def run(context: Context) -> dict[str, float]:
             histories={stage: read_json(work / stage / "history.json") for stage in trained},
             curves={name: [tuple(point) for point in curve] for name, curve in curves.items()},
             training_rows=rows,
+            doubtful_rows=doubtful,
             validation_rows=validation_rows,
             facts=_facts(context, train, validation),
         ),
@@ -102,13 +119,13 @@ def run(context: Context) -> dict[str, float]:
     strip(_spread(rows, STRIP_ROWS), folder / STRIP)
     for name in (PAGE, STRIP):
         context.run.artifact(folder / name)
-    return {"images": len(rows) + len(validation_rows)}
+    return {"images": len(rows) + len(doubtful) + len(validation_rows)}
 
 
 STAGE = Stage(
     name="report",
     run=run,
-    needs=("cams", "affinity_labels", "pseudo_labels", "label_scores", "segmenter", "evaluate"),
+    needs=("cams", "affinity_labels", "pseudo_labels", "label_audit", "label_scores", "segmenter", "evaluate"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("report", "name"),
     code=("tfwsss_pipelines.stages.report", "tfwsss.report", "tfwsss.pseudolabel"),

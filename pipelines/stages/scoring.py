@@ -7,7 +7,7 @@ import numpy as np
 from tfwsss.errors import DataError
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.report.table import ScoreRow, ScoreTable
-from tfwsss.storage.artifacts import load_label
+from tfwsss.storage.artifacts import IGNORE, load_label
 from tfwsss.storage.atomic import read_json, write_json, write_text
 
 from ..engine.context import Context
@@ -21,10 +21,11 @@ def with_masks(dataset) -> list:
 
 
 def score_labels(folder, masked, labels: int) -> ConfusionMatrix:
-    """Label maps of a folder against the masks of `with_masks`."""
+    """Label maps of a folder against the masks of `with_masks`; pixels that a label map ignores are not scored."""
     matrix = ConfusionMatrix(labels)
     for sample, mask in masked:
-        matrix.update(mask, load_label(folder, sample.id))
+        label = load_label(folder, sample.id)
+        matrix.update(np.where(label == IGNORE, IGNORE, mask), label)
     return matrix
 
 

@@ -49,8 +49,10 @@ STAGE = Stage(
     settings=("seed", "segmenter"),
     code=(
         "tfwsss_pipelines.stages.segmenter",
+        "tfwsss_pipelines.stages.training_labels",
+        "tfwsss_pipelines.stages.left_out",
         "tfwsss_pipelines.stages.train",
-        "tfwsss.training",
+        "tfwsss.training.loop",
         "tfwsss.stack",
         "tfwsss.models",
         "tfwsss.weights",

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tfwsss_onnx import Segmenter
-from tfwsss_pipelines.stages.registry import Gates, register
 
 from tests.mlflow_models.conftest import CLASSES, png
 from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError
+from tfwsss_onnx import Segmenter
+from tfwsss_pipelines.stages.registry import Gates, register
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from PIL import Image
 
-STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_scores", "segmenter", "evaluate", "export", "report")
+STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit", "label_scores", "segmenter", "evaluate", "export", "report")
 
 
 def test_files_of_the_contract(finished):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import yaml
-from tfwsss_pipelines.stages.order import STAGES, stages_for
 
 from tests.pipelines.conftest import TINY
 from tfwsss.config.files import parse_config
+from tfwsss_pipelines.stages.order import STAGES, stages_for
 
 
 def config(**segmenter):

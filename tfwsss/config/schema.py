@@ -245,6 +245,7 @@ class PseudoLabels(Section):
     tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
     more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
     crf: LabelCrf | None = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
+    smallest_share: Fraction = Field(0.01, description="a tagged class with a smaller part of a label's pixels has vanished from it, see switches.label_tags")
 
 
 class Evaluate(Section):
@@ -318,6 +319,7 @@ class Switches(Section):
     dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv")
     resize_filter: Fidelity = Field("corrected", description="photo resizing: PIL bicubic, which overshoots / PIL bilinear, both antialiased")
     crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1")
+    label_tags: Fidelity = Field("corrected", description="labels from which a tagged class has vanished: used as they are / made anew of normalised maps, or left out; 255 where both labels differ")
     affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper")
 
 

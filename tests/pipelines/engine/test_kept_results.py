@@ -5,10 +5,10 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
-from tfwsss_pipelines.engine.stage import Stage
-from tfwsss_pipelines.stages.export import _warmup_photos
 
 from tfwsss.data.image import read_image
+from tfwsss_pipelines.engine.stage import Stage
+from tfwsss_pipelines.stages.export import _warmup_photos
 
 
 def test_a_stage_clears_all_but_what_it_keeps(tmp_path):

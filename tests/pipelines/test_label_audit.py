@@ -1,0 +1,67 @@
+"""The audit's files, and what masks say of it."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfwsss_pipelines.stages import audit_scores, label_audit
+from tfwsss.config.files import parse_config
+from tfwsss.data.dataset import Dataset, Sample
+from tfwsss.errors import DataError
+from tfwsss.storage.artifacts import save_label
+from tfwsss_pipelines.engine.context import Context
+
+SIDES = {"good": 12, "fair": 8, "bad": 4, "empty": 0}  # of the square that the normalised walk finds; the object's side is 12
+
+
+def square(side):
+    label = np.zeros((16, 16), np.uint8)
+    label[:side, :side] = 2
+    return label
+
+
+@pytest.fixture
+def context(tmp_path):
+    config = parse_config({"data": {"format": "scenes"}, "runtime": {"workers": 1, "progress": False}})
+    samples = [Sample(name, tmp_path / f"{name}.jpg", (1,)) for name in SIDES] + [Sample("untagged", tmp_path / "untagged.jpg", ())]
+    masks = {sample.id: square(12 if sample.tags else 0) for sample in samples}
+    for sample in samples:
+        side = SIDES.get(sample.id, 0)
+        for folder, label in {"label_votes/plain": square(side), "label_votes/normalised": square(side and 12), "affinity_labels": square(12)}.items():
+            save_label(tmp_path / folder, sample.id, label)
+    dataset = Dataset(("cat", "dog"), tuple(samples), lambda sample: masks[sample.id])
+    return Context(config, tmp_path, SimpleNamespace(artifact=lambda path: None), {"train": dataset})
+
+
+def test_the_lists_begin_with_the_worst(context):
+    metrics = label_audit.run(context)
+    with (context.work / "label_audit/classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["photo", "class", "confidence", "share", "reason"]
+    assert [row["photo"] for row in rows] == ["empty", "bad", "fair", "good"] and {row["class"] for row in rows} == {"dog"}
+    agreed = [0, (4 * 4 / 144 + 16 / 144) / 2, 64 / 144, 1]
+    assert [float(row["confidence"]) for row in rows] == pytest.approx(agreed, abs=1e-4)
+    photos = label_audit.read_photos(context.work)
+    assert [photo.photo for photo in photos] == ["empty", "bad", "fair", "good"]
+    assert metrics == {"photos": 4, "mean_confidence": pytest.approx(np.mean(agreed), abs=1e-4)}
+    assert label_audit.read_doubts(context.work)[0] == ("empty", "dog", "has vanished from the label")
+    pixels = np.asarray(Image.open(context.work / "label_audit/pixels/bad.png"))
+    assert (pixels[:4, :4] == 255).all() and (pixels[4:12, 4:12] == 85).all() and (pixels[12:] == 255).all()
+
+
+def test_masks_say_whether_it_ranks_and_the_surest_are_without_the_worst_tenth(context):
+    label_audit.run(context)
+    dataset = context.scored_dataset("train")
+    masked = [(sample, dataset.mask(sample)) for sample in dataset.samples]
+    assert audit_scores.audit_scores(context, masked) == {"audit_rank_correlation": pytest.approx(1.0)}
+    assert [sample.id for sample, _ in audit_scores.surest(context, masked * 1)] == ["good", "fair", "bad", "empty", "untagged"]
+    ten = masked + [(Sample(f"more{n}", sample.image, ()), mask) for n, (sample, mask) in enumerate(masked)]
+    assert "empty" not in {sample.id for sample, _ in audit_scores.surest(context, ten)} and len(audit_scores.surest(context, ten)) == 9
+
+
+def test_without_an_audit_it_says_so(tmp_path):
+    with pytest.raises(DataError, match=r"photos.csv: no such file; has stage label_audit finished there\?"):
+        label_audit.read_photos(tmp_path)
