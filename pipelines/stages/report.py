@@ -91,13 +91,13 @@ def run(context: Context) -> dict[str, float]:
     config, work = context.config, context.work
     train, validation = context.scored_dataset("train"), context.scored_dataset("val")
     rows = [training_row(context, train, sample) for sample in _spread(train.samples, config.report.images)]
-    doubtful = doubtful_rows(context, train)
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
-    trained, curves = ("segmenter",), {}
+    doubtful, trained, curves = [], ("segmenter",), {}
     if config.segmenter.labels == "pseudo":
-        trained, curves = ("classifier", "affinitynet", "segmenter"), read_json(work / "label_scores" / CURVES)
+        doubtful, trained = doubtful_rows(context, train), ("classifier", "affinitynet", "segmenter")
+        curves = read_json(work / "label_scores" / CURVES)
     folder = context.folder("report")
     page = folder / PAGE
     build_report(

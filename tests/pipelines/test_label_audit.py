@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfwsss_pipelines.stages import audit_scores, label_audit
 from tfwsss.config.files import parse_config
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import save_label
 from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.stages import audit_scores, label_audit
 
 SIDES = {"good": 12, "fair": 8, "bad": 4, "empty": 0}  # of the square that the normalised walk finds; the object's side is 12
 

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from tfwsss import artifacts
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.errors import DataError
+from tfwsss.storage import artifacts
 
 
 class LabelSource(Protocol):
