@@ -33,6 +33,7 @@ PACKAGES = {
     "tfwsss": "tfwsss",
     "pipelines": "tfwsss_pipelines",
     "serving/onnx": "tfwsss_onnx",
+    "serving/onnx/densecrf": "tfwsss_densecrf",
     "serving/tf_serving": "tfwsss_tf_serving",
     "serving/mlflow_models": "tfwsss_mlflow_models",
 }
