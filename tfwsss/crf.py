@@ -107,7 +107,7 @@ ENGINES = {"numba": _numba, "pydensecrf": _pydensecrf}
 def compile_engine(engine: str = "numba") -> float:
     """Make an engine ready before the first photo: numba compiles, once per installation and kind of processor.
 
-    Returns the seconds it took: some ten where nothing was compiled yet, about one where it was read from the disk, then 0.
+    Returns the seconds that compiling took, some ten; 0 where the disk had it already.
     """
     if engine != "numba":
         return 0.0

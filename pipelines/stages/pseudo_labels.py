@@ -6,7 +6,6 @@ import numpy as np
 
 from tfwsss.config import LabelCrf
 from tfwsss.data.image import read_image
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
 from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_label, save_walk
 
@@ -14,12 +13,13 @@ from ..engine.context import Context
 from ..engine.progress import progress_bar
 from ..engine.stage import Stage
 from .affinity_labels import used_alphas
+from .refinement import map_photos, prepare_crf
 
 BORDER = {"faithful": "faithful", "corrected": "full"}
 
 
 def label_image(image_path, image_id: str, walks, folder, crf: LabelCrf | None, max_megapixels: float) -> None:
-    """Walked scores to label PNG; runs in a worker process."""
+    """Walked scores to label PNG."""
     image = read_image(image_path, max_megapixels)
     # Always from the file, so that a label does not depend on whether its walk was computed before a restart.
     classes, _, background, foreground = load_walk(walks, image_id)
@@ -88,8 +88,10 @@ def run(context: Context) -> dict[str, float]:
                 walked += 1
             yield sample.image, sample.id, walks, folder, settings.crf, dataset.max_megapixels
 
+    if todo:
+        prepare_crf(settings.crf)
     with progress_bar("pseudo_labels", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(label_image, arguments(), worker_count(config.runtime.workers)):
+        for _ in map_photos(label_image, arguments(), config.runtime.workers, settings.crf):
             bar.advance()
     return {"images": len(dataset.samples), "walked": walked, "computed": len(todo)}
 
@@ -106,6 +108,7 @@ STAGE = Stage(
         "tfwsss.pseudolabel",
         "tfwsss.background",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.affinity",
         "tfwsss.randomwalk",
         "tfwsss.models",

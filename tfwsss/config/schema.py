@@ -318,7 +318,7 @@ class Switches(Section):
 class Runtime(Section):
     """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
 
-    workers: int = Field(0, ge=0, description="processes for CRF and image checks; 0: one per core")
+    workers: int = Field(0, ge=0, description="threads for the CRF, processes for image checks; 0: one per core")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 
