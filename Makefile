@@ -1,10 +1,10 @@
 # make demo          the whole pipeline on generated scenes, from a fresh machine
 # make test          the test-suite, from a fresh machine
 # make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
-# The first two need Python 3.11 or 3.12, the third 3.11; all need gcc and make. Packages are installed into
+# The first two need Python 3.11, 3.12 or 3.13, the third 3.11; all need make, and no compiler. Packages are installed into
 # .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 ADDONS_PYTHON ?= python3.11
 VENV ?= .venv
 ADDONS_VENV ?= .venv-addons
@@ -18,16 +18,20 @@ TESTS ?=
 PROCESSES ?= 2
 PYTEST = -m pytest --numprocesses $(PROCESSES)
 
+# Tests compare the dense CRF with pydensecrf, which has no wheels: where a compiler and Python's headers are, it is built.
+HEADERS = import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
+PYDENSECRF = $(shell command -v c++ >/dev/null && test -e "$$($(1) -c '$(HEADERS)')" && echo ,pydensecrf)
+
 .PHONY: install install-addons demo test test-addons lint bench clean
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint$(call PYDENSECRF,$(PYTHON))]"
 	touch $@
 
 $(ADDONS_READY): setup.py constraints-addons.txt
 	test -x $(ADDONS_BIN)/python || $(ADDONS_PYTHON) -m venv $(ADDONS_VENV)
-	$(ADDONS_BIN)/python -m pip install --quiet --constraint constraints-addons.txt --editable ".[addons,test]"
+	$(ADDONS_BIN)/python -m pip install --quiet --constraint constraints-addons.txt --editable ".[addons,test$(call PYDENSECRF,$(ADDONS_PYTHON))]"
 	touch $@
 
 install: $(READY)

@@ -33,6 +33,7 @@ PACKAGES = {
     "tfwsss": "tfwsss",
     "pipelines": "tfwsss_pipelines",
     "serving/onnx": "tfwsss_onnx",
+    "serving/onnx/densecrf": "tfwsss_densecrf",
     "serving/tf_serving": "tfwsss_tf_serving",
     "serving/mlflow_models": "tfwsss_mlflow_models",
 }
@@ -44,8 +45,8 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",
-    packages=[name for folder, package in PACKAGES.items() for name in (package, *(f"{package}.{below}" for below in find_packages(folder)))],
+    python_requires=">=3.11,<3.14",
+    packages=[name for folder, package in PACKAGES.items() for name in (package, *(f"{package}.{below}" for below in find_packages(folder) if f"{folder}/{below}" not in PACKAGES))],
     package_dir={package: folder for folder, package in PACKAGES.items()},
     package_data={"tfwsss": ["configs/*.yaml", "report/*.html"], "tfwsss_onnx.http_service": ["page.html"]},
     install_requires=[
@@ -55,7 +56,7 @@ setup(
         "numpy>=1.26",
         "scipy>=1.11",
         "pillow>=11.0",
-        "pydensecrf2>=1.1",
+        "numba>=0.60",
         "mlflow>=3.1,<4",
         "pydantic>=2.7,<3",
         "pyyaml>=6",
@@ -73,6 +74,8 @@ setup(
         f"onnxruntime>=1.19; {NO_GPU_WHEEL}",
     ],
     extras_require={
+        # The reference's CRF (`crf.engine: pydensecrf`, and what tests compare ours with): no wheels, does not compile on 3.13.
+        "pydensecrf": ["pydensecrf2>=1.1; python_version < '3.13'"],
         "addons": ADDONS,
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
         "tf-serving-client": TF_SERVING_CLIENT,

@@ -167,8 +167,8 @@ def test_affinity_width(tmp_path, trained, value, features):
 
 @pytest.fixture
 def here(monkeypatch):
-    """The work of other processes in this one."""
-    monkeypatch.setattr(affinity_labels, "map_in_processes", lambda function, arguments, workers: (function(*a) for a in arguments))
+    """The work of other threads in this one."""
+    monkeypatch.setattr(affinity_labels, "map_photos", lambda function, arguments, workers, crf: (function(*a) for a in arguments))
 
 
 @pytest.mark.parametrize("value", VALUES)

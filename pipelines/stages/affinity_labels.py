@@ -2,25 +2,24 @@
 
 from tfwsss.background import CamHistogram, choose_alphas, combine_crf, threshold_of_alpha
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas
-from tfwsss.crf import crf_scores
+from tfwsss.crf import crf_scores_of_alphas
 from tfwsss.data.image import read_image
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.storage.artifacts import artifact_path, load_cam, save_label, save_scores
 from tfwsss.storage.atomic import read_json, write_json
 
 from ..engine.context import Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage
+from .refinement import map_photos, prepare_crf
 
 ALPHAS = "alphas.json"
 
 
 def label_image(image_path, image_id: str, cams, folder, alphas: FixedAlphas, crf: Crf, normalize: bool, keep_scores: bool, max_megapixels: float) -> None:
-    """Both CRF passes of one photo; runs in a worker process."""
+    """Both CRF passes of one photo, on the same kernels."""
     image = read_image(image_path, max_megapixels)
     classes, cam = load_cam(cams, image_id)
-    low = crf_scores(classes, cam, alphas.low, image, crf, normalize=normalize)
-    high = crf_scores(classes, cam, alphas.high, image, crf, normalize=normalize)
+    low, high = crf_scores_of_alphas(classes, cam, (alphas.low, alphas.high), image, crf, normalize=normalize)
     if keep_scores:
         save_scores(folder, image_id, classes, low, high)
     # Written last: its presence says that the photo is done.
@@ -60,8 +59,10 @@ def run(context: Context) -> dict[str, float]:
         (sample.image, sample.id, context.work / "cams", folder, alphas, settings.crf, normalize, keep_scores, dataset.max_megapixels)
         for sample in todo
     )
+    if todo:
+        prepare_crf(settings.crf)
     with progress_bar("affinity_labels", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(label_image, arguments, worker_count(config.runtime.workers)):
+        for _ in map_photos(label_image, arguments, config.runtime.workers, settings.crf):
             bar.advance()
     return {"images": len(dataset.samples), "computed": len(todo), **{f"alpha_{name}": value for name, value in alphas}}
 
@@ -72,5 +73,5 @@ STAGE = Stage(
     needs=("cams",),
     data=("train",),
     settings=("affinity_labels", "affinitynet.label_source", "switches.crf_scores"),
-    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.storage.artifacts"),
 )

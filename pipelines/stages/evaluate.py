@@ -5,13 +5,13 @@ Its label maps are kept below evaluate/, so that a killed run goes on and every 
 
 from tfwsss.config import Crf
 from tfwsss.crf import dense_crf
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.report.table import ScoreRow
 from tfwsss.storage.artifacts import artifact_path, save_label
 
 from ..engine.context import Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage
+from .refinement import map_photos, prepare_crf
 from .scoring import load_table, save_table, score_labels, score_row, with_masks
 
 SINGLE, MULTI, MULTI_CRF = "segmenter", "segmenter_multiscale", "segmenter_multiscale_crf"
@@ -43,6 +43,7 @@ def _predict(context: Context, dataset) -> dict[str, str]:
     todo = [sample for sample in dataset.samples if not artifact_path(last, sample.id, ".png").is_file()]
     if not todo:
         return kinds
+    prepare_crf(settings.crf)
     model = load_model(weights_path(context.work, "segmenter"))
     normalize = normalization(config.segmenter.model.backbone)
     signature = [tf.TensorSpec([1, None, None, 3], tf.uint8)]
@@ -64,7 +65,7 @@ def _predict(context: Context, dataset) -> dict[str, str]:
             for _ in arguments():
                 bar.advance()
         else:
-            for _ in map_in_processes(segmenter_crf_image, arguments(), worker_count(config.runtime.workers)):
+            for _ in map_photos(segmenter_crf_image, arguments(), config.runtime.workers, settings.crf):
                 bar.advance()
     return kinds
 
@@ -101,6 +102,7 @@ STAGE = Stage(
         "tfwsss.metrics",
         "tfwsss.export.inference",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.models",
         "tfwsss.normalization",
         "tfwsss.storage.artifacts",

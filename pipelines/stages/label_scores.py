@@ -12,7 +12,6 @@ from tfwsss.config import Crf
 from tfwsss.crf import crf_scores
 from tfwsss.data.image import read_image
 from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow
 from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_label
@@ -25,6 +24,7 @@ from .affinity_labels import used_alphas
 from .audit_scores import audit_scores, surest
 from .left_out import labelled
 from .pseudo_labels import PLAIN
+from .refinement import map_photos, prepare_crf
 from .scoring import save_table, score_labels, score_row, with_masks
 from .val_cams import classifier_logits, score_val_cams
 
@@ -75,8 +75,10 @@ def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dic
         (sample.image, sample.id, work / "cams", folder, alpha, config.affinity_labels.crf, normalize, dataset.max_megapixels)
         for sample in todo
     )
+    if todo:
+        prepare_crf(config.affinity_labels.crf)
     with progress_bar("CAM + CRF", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(cam_crf_image, arguments, worker_count(config.runtime.workers)):
+        for _ in map_photos(cam_crf_image, arguments, config.runtime.workers, config.affinity_labels.crf):
             bar.advance()
 
     count = len(masked)
@@ -158,6 +160,7 @@ STAGE = Stage(
         "tfwsss.label_audit",
         "tfwsss.background",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.models",
         "tfwsss.normalization",
         "tfwsss.storage.artifacts",

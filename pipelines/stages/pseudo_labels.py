@@ -13,7 +13,6 @@ import numpy as np
 
 from tfwsss.config import LabelCrf
 from tfwsss.data.image import read_image
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
 from tfwsss.storage.artifacts import IGNORE, artifact_path, load_cam, load_label, load_walk, save_label, save_walk
 from tfwsss.tag_consistency import agreed_label, missing, normalized
@@ -23,13 +22,14 @@ from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage
 from .affinity_labels import used_alphas
 from .left_out import LeftOut, write_left_out
+from .refinement import map_photos, prepare_crf
 
 BORDER = {"faithful": "faithful", "corrected": "full"}
 PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
 
 def label_image(image_path, image_id: str, work: Path, crf: LabelCrf | None, max_megapixels: float, smallest_share: float | None) -> None:
-    """Walked scores to label PNGs; runs in a worker process. Without `smallest_share` the label is the plain vote."""
+    """Walked scores to label PNGs. Without `smallest_share` the label is the plain vote."""
     image = read_image(image_path, max_megapixels)
     # Always from the file, so that a label does not depend on whether its walk was computed before a restart.
     classes, _, background, foreground = load_walk(work / "walk", image_id)
@@ -125,8 +125,10 @@ def run(context: Context) -> dict[str, float]:
                 walked += 1
             yield sample.image, sample.id, context.work, settings.crf, dataset.max_megapixels, smallest_share
 
+    if todo:
+        prepare_crf(settings.crf)
     with progress_bar("pseudo_labels", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(label_image, arguments(), worker_count(config.runtime.workers)):
+        for _ in map_photos(label_image, arguments(), config.runtime.workers, settings.crf):
             bar.advance()
     left_out = [] if smallest_share is None else _left_out(context.work, dataset, smallest_share)
     context.run.artifact(write_left_out(context.work, left_out))
@@ -155,6 +157,7 @@ STAGE = Stage(
         "tfwsss.tag_consistency",
         "tfwsss.background",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.affinity",
         "tfwsss.randomwalk",
         "tfwsss.models",

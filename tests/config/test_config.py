@@ -236,7 +236,7 @@ def test_the_faithful_presets_state_the_published_experiment():
         assert config.cams.scales == (1.0, 0.5, 1.5, 2.0) and config.cams.flip and config.cams.dtype == "float32"
         assert config.cams.activation == "auto"
         assert config.affinity_labels.alphas == "psa-released"
-        assert list(config.affinity_labels.crf.model_dump().values()) == [10, 3, 3, 80, 13, 10]
+        assert list(config.affinity_labels.crf.model_dump().values()) == [10, 3, 3, 80, 13, 10, "numba"]
         assert (config.affinitynet.radius, config.affinitynet.label_source, config.affinitynet.crops_per_image) == (5, "scores", 1)
         labels = config.pseudo_labels
         assert (labels.beta, labels.steps, labels.method, labels.crf) == (8, 256, "dense", None)

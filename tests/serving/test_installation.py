@@ -46,7 +46,7 @@ def test_it_segments_without_the_rest(installed, exported, photo, tmp_path):
         "import numpy as np, tfwsss_onnx\n"
         f"segmenter = tfwsss_onnx.Segmenter({str(exported('local'))!r}, device='cpu')\n"
         f"np.save({str(tmp_path / 'mask.npy')!r}, segmenter({str(tmp_path / 'photo.png')!r}))\n"
-        "print(tfwsss_onnx.__file__, 'starlette' in sys.modules, 'pydensecrf' in sys.modules)"
+        "print(tfwsss_onnx.__file__, 'starlette' in sys.modules, 'numba' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixe
 Image-level Supervision", CVPR 2018 (PSA).
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,6 +27,12 @@ def _ascending(interval: tuple) -> tuple:
     if interval[0] > interval[1]:
         raise ValueError("expected the smaller number first")
     return interval
+
+
+def _installed(engine: str) -> str:
+    if engine == "pydensecrf" and find_spec(engine) is None:
+        raise ValueError("pydensecrf is not installed; pip install pydensecrf2 (needs a C++ compiler and Python 3.11 or 3.12), or choose numba")
+    return engine
 
 
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
@@ -203,6 +210,7 @@ class Crf(Section):
     bilateral_sxy: PositiveFloat = 80.0
     bilateral_srgb: PositiveFloat = 13.0
     bilateral_compat: PositiveFloat = 10.0
+    engine: Annotated[Literal["numba", "pydensecrf"], AfterValidator(_installed)] = Field("numba", description="numba: ours, compiled on this machine, in threads / pydensecrf: the reference's library, if installed, in processes; same result")
 
 
 class LabelCrf(Crf):
@@ -326,7 +334,7 @@ class Switches(Section):
 class Runtime(Section):
     """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
 
-    workers: int = Field(0, ge=0, description="processes for CRF and image checks; 0: one per core")
+    workers: int = Field(0, ge=0, description="threads for the CRF, processes for image checks; 0: one per core")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 
