@@ -19,6 +19,7 @@ from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
 from tfwsss.storage.atomic import write_json, write_text
 
+from ..engine.contents import contents_of
 from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
@@ -43,17 +44,8 @@ def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
     return dataset.strong_masks.path(sample)
 
 
-def _signature(path: Path | None) -> list[int] | None:
-    """Size and time of change: enough to see that a file is another one, without reading it."""
-    try:
-        status = path.stat() if path is not None else None
-    except FileNotFoundError:
-        status = None
-    return status and [status.st_size, status.st_mtime_ns]
-
-
 def file_signatures(config: Config, work: Path) -> dict[str, str]:
-    """Digest that changes when a photo, a tag or a mask changes: what the first stage's fingerprint is made of.
+    """Digest that changes when the content of a photo, a tag or a mask changes: what the first stage's fingerprint is made of.
 
     Raises:
         DataError: the data set cannot be listed.
@@ -62,10 +54,12 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
     for split in SPLITS:
         dataset = load_split(config.data, split, work)
         for sample in dataset.samples if dataset else ():
-            mask = _signature(_mask_file(config, dataset, split, sample))
-            strong = _signature(_strong_mask_file(config, dataset, sample))
-            listing.append([split, sample.id, sample.tags, _signature(sample.image), mask, *([strong] if strong else [])])
-    return {"files": digest(listing)}
+            files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
+            listing.append([split, sample.id, sample.tags, files])
+    contents = contents_of(work)
+    found = contents.digests(path for *_, files in listing for path in files if path is not None)
+    contents.save()
+    return {"files": digest([[*rest, [found.get(path) for path in files]] for *rest, files in listing])}
 
 
 def _write_quarantine(path: Path, problems: list[tuple]) -> None:

@@ -7,12 +7,11 @@ lies where deployments look for models. SavedModels of earlier versions stay: a 
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 from PIL import Image
 
-from tfwsss.storage.atomic import read_json, write_json
+from tfwsss.storage.atomic import read_json, remove, replace_folder, write_json
 
 from ..engine.context import DIGESTS, Context
 from ..engine.progress import console
@@ -43,10 +42,15 @@ def _warmup_photos(dataset, count: int) -> list[bytes]:
 
 
 def _replace(source: Path, target: Path) -> None:
+    """Move a checked artefact to its place; a version is replaced only by another export of it."""
+    from tfwsss.export.saved_model import require_replaceable
+
     target.parent.mkdir(exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
-    source.replace(target)
+    if source.is_dir():
+        require_replaceable(target)
+        replace_folder(source, target)
+    else:
+        source.replace(target)
 
 
 def _check_lower_precisions(context: Context, folder: Path) -> dict:
@@ -140,7 +144,7 @@ def run(context: Context) -> dict[str, float]:
     for name in names:
         _replace(unchecked / name, folder / name)
     write_json(folder / "parity.json", parity)
-    shutil.rmtree(unchecked)
+    remove(unchecked)
     for name in ("parity.json", *names):
         context.run.artifact(folder / name, folder=SAVED_MODEL if name.startswith(SAVED_MODEL) else "")
     metrics = {f"parity/{name}/pixels_within_error": entry["different_pixels"] for name, entry in parity["artefacts"].items()}

@@ -74,8 +74,13 @@ def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
     return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
 
 
+def list_paths(config: VocData, name: str) -> list[Path]:
+    """Where the list of this name may be, the place that counts most first."""
+    return [config.root / "ImageSets/Segmentation" / f"{name}.txt", config.root / name, Path(name)]
+
+
 def _find_list(config: VocData, name: str) -> Path:
-    tried = [config.root / "ImageSets/Segmentation" / f"{name}.txt", config.root / name, Path(name)]
+    tried = list_paths(config, name)
     for path in tried:
         if path.is_file():
             return path

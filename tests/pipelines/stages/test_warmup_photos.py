@@ -1,4 +1,4 @@
-"""What outlives a change of the settings, and photos that become warm-up requests."""
+"""Photos that become warm-up requests."""
 
 import types
 
@@ -7,18 +7,7 @@ import pytest
 from PIL import Image
 
 from tfwsss.data.image import read_image
-from tfwsss_pipelines.engine.stage import Stage
 from tfwsss_pipelines.stages.export import _warmup_photos
-
-
-def test_a_stage_clears_all_but_what_it_keeps(tmp_path):
-    for name in ("export/saved_model/1/saved_model.pb", "export/model.onnx", "export/unchecked/half", "other/file", "more/file"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "export/link").symlink_to(tmp_path / "other")
-    Stage("export", run=None, outputs=("more", "absent"), kept=("export/saved_model",)).clear(tmp_path)
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == ["export/saved_model/1/saved_model.pb", "other/file"]
-    assert [path.name for path in (tmp_path / "export").iterdir()] == ["saved_model"]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
