@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import typer
+
 from tfwsss_pipelines import cli
 
 
