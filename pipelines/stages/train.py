@@ -51,7 +51,8 @@ def load_start_weights(model: keras.Model, settings: Model, work: Path) -> LoadR
     else:
         path = weights_path(work, "classifier") if settings.weights == "classifier" else Path(settings.weights)
         report = load_weights(model, path)
-    console.print(f"  start weights {settings.weights}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
+    origin = f" ({report.source})" if settings.weights == "imagenet" else ""
+    console.print(f"  start weights {settings.weights}{origin}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
     return report
 
 

@@ -13,7 +13,7 @@ from tfwsss import models
 from tfwsss.config import Model
 
 SMALL = {"resnet38": 0.125, "vgg16": 0.125, "resnet50": 0.125, "resnet50v15": 0.125, "resnet50irn": 0.125,
-         "mobilenet": 0.25, "mobilenetv2": 0.25}  # fmt: skip
+         "mobilenet": 0.25, "mobilenetv2": 0.25, "efficientnetlite0": 0.125, "efficientnetlite2": 0.125}  # fmt: skip
 FINEST = {name: models.BACKBONES[name].output_strides[0] for name in SMALL}
 NETWORKS = ["classifier", "affinitynet", "atrous", "deeplabv3plus", "lraspp"]
 CLASSES = 3
