@@ -80,7 +80,7 @@ def main():
     from tfwsss.export.inference import Inference
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
-    from tfwsss_pipelines.stages.train import weights_path
+    from tfwsss_pipelines.engine.context import weights_path
     from tfwsss_pipelines.stages.val_cams import WALKS
 
     config, work = load_config(arguments.config, arguments.set), Path(arguments.work_dir)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tfwsss.cam import scaled_photos
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches
 from tfwsss.config.files import parse_config
 from tfwsss.crf import crf_scores
@@ -14,12 +15,23 @@ from tfwsss.data.label_sources import LabelFolder
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.models import build_affinitynet, build_classifier, normalization
 from tfwsss.pseudolabel import from_grid, grid_size, label_of_scores
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_label, load_scores, save_cam, save_label, save_walk
+from tfwsss.storage.artifacts import (
+    artifact_path,
+    load_cam,
+    load_label,
+    load_scores,
+    load_walk,
+    save_cam,
+    save_label,
+    save_walk,
+)
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import save_weights
 from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.labelling.cams import Tagged, cam_work
+from tfwsss_pipelines.labelling.timing import Timing
+from tfwsss_pipelines.labelling.walk import Photo, walk_work
 from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
-from tfwsss_pipelines.stages import cams as cams_stage
 from tfwsss_pipelines.stages.left_out import labelled, write_left_out
 
 VALUES = ["faithful", "corrected"]
@@ -143,11 +155,11 @@ def test_resize_filter(tmp_path, trained, monkeypatch, value):
     np.testing.assert_array_equal(found, batches(FILTERS[value]))
     assert np.abs(found - batches(other)).max() > 1
 
-    used = []
-    monkeypatch.setattr("tfwsss.cam.multiscale_cam", lambda *a, filter, **k: used.append(filter))
-    save_weights(build_classifier("vgg16", 2, width=0.0625), tmp_path / "classifier/weights.safetensors")
-    cams_stage.cam_maker(context)(None, None)
-    assert used == [FILTERS[value]]
+    sample = dataset.samples[0]
+    read = cam_work(context, dataset, tmp_path, Timing()).read(Tagged(sample, np.ones(2)))
+    expected = scaled_photos(dataset.read(sample), config.cams.scales, FILTERS[value])
+    for photo, one in zip(read.photos, expected, strict=True):
+        np.testing.assert_array_equal(photo, one)
 
     found = images(trained(segmenter, context)["batches"](1, slice(None)))  # no part of the reference
     settings = config.segmenter
@@ -165,14 +177,8 @@ def test_affinity_width(tmp_path, trained, value, features):
     assert model.output.shape[-1] == features
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """The work of other threads in this one."""
-    monkeypatch.setattr(affinity_labels, "map_photos", lambda function, arguments, workers, crf: (function(*a) for a in arguments))
-
-
 @pytest.mark.parametrize("value", VALUES)
-def test_crf_scores(tmp_path, here, value):
+def test_crf_scores(tmp_path, value):
     sections = {"affinitynet": {"label_source": "scores"}, "affinity_labels": {"alphas": "psa-released"}}
     context = make_context(tmp_path, switches={"crf_scores": value}, **sections)
     for sample in context.dataset("train").samples:
@@ -194,7 +200,7 @@ def test_crf_scores(tmp_path, here, value):
 
 
 @pytest.mark.parametrize("alphas", ["psa-released", "psa-cvpr", FixedAlphas(low=2, high=9, walk=3), "auto"])
-def test_alpha_sets(tmp_path, here, alphas):
+def test_alpha_sets(tmp_path, alphas):
     wanted = alphas if isinstance(alphas, str) else alphas.model_dump()
     context = make_context(tmp_path, affinity_labels={"alphas": wanted})
     affinity_labels.run(context)
@@ -213,10 +219,14 @@ def test_border_pairs(tmp_path, value):
     make_deterministic(0)
     context = make_context(tmp_path, switches={"border_pairs": value})
     save_weights(build_affinitynet("vgg16", width=0.0625), tmp_path / "affinitynet/weights.safetensors")
-    walk = pseudo_labels.walker(context)
     channels = np.random.default_rng(1).random((2, 9, 12)).astype(np.float32)
     image = np.random.default_rng(2).integers(0, 256, (72, 96, 3), np.uint8)
-    unmoved = np.isclose(walk(image, channels), channels, atol=1e-7).all(axis=0)
+    sample = context.dataset("train").samples[0]
+    work = walk_work(context, context.dataset("train"), tmp_path, tmp_path, (16.0,), Timing())
+    photo = Photo(image, np.zeros(1, np.int32), channels)
+    work.finish(sample, work.on_device("/CPU:0")([photo])[0])
+    _, _, background, foreground = load_walk(tmp_path, sample.id)
+    unmoved = np.isclose(np.concatenate([background, foreground]), channels, atol=1e-7).all(axis=0)
     alone = np.zeros((9, 12), bool)
     for row, column in [(0, 0), (0, 1), (0, 2), (0, 3), (-2, 0), (-2, -1), (-1, 0), (-1, 1), (-1, -2), (-1, -1)]:
         alone[row, column] = value == "faithful"
@@ -227,6 +237,9 @@ class Run:
     def artifact(self, path):
         assert path.exists()
 
+    def metrics(self, values):
+        pass
+
 
 @pytest.mark.parametrize("value", VALUES)
 def test_label_tags(tmp_path, monkeypatch, value):
@@ -234,7 +247,6 @@ def test_label_tags(tmp_path, monkeypatch, value):
     context = make_context(tmp_path, switches={"label_tags": value}, pseudo_labels={"crf": None, "smallest_share": 0.05})
     context.run = Run()
     dataset = context.dataset("train")
-    monkeypatch.setattr(pseudo_labels, "walker", lambda context: None)
     monkeypatch.setattr(pseudo_labels, "used_alphas", lambda work: NAMED_ALPHAS["psa-released"])
     expected, kept = [], []
     for sample, strength, columns in zip(dataset.samples, (0.9, 0.3, 0.3), (5, 5, 0), strict=True):
@@ -270,16 +282,18 @@ def test_label_tags(tmp_path, monkeypatch, value):
 @pytest.mark.parametrize("value", VALUES)
 def test_val_tags(tmp_path, monkeypatch, value):
     make_deterministic(0)
-    context = make_context(tmp_path, switches={"val_tags": value}, cams={"scales": [1.0], "dtype": "float32"}, evaluate={"cams": True})
+    context = make_context(tmp_path, switches={"val_tags": value}, cams={"scales": [1.0], "dtype": "float32", "stride": 1}, evaluate={"cams": True})
     (tmp_path / "affinity_labels/alphas.json").write_text('{"low": 4, "high": 32, "walk": 16}')
     save_weights(build_classifier("vgg16", 2, width=0.0625), tmp_path / "classifier/weights.safetensors")
     save_weights(build_affinitynet("vgg16", width=0.0625), tmp_path / "affinitynet/weights.safetensors")
     logits = {60: [0.0, 3.0], 70: [-0.1, -2.0], 72: [-1.0, 0.1]}  # by height of the photo
-    monkeypatch.setattr(val_cams, "classifier_logits", lambda context: lambda image: np.array(logits[image.shape[0]]))
     dataset = context.scored_dataset("val")
     masked = [(sample, dataset.mask(sample)) for sample in dataset.samples]
+    said = np.array([logits[mask.shape[0]] for _, mask in masked])
 
-    matrices = val_cams.score_val_cams(context, dataset, masked, threshold=0.4)
+    val_cams.compute_val_cams(context, dataset, said)
+    matrices, count = val_cams.score_val_cams(context, dataset, threshold=0.4)
+    assert count == len(masked)
     kind = {"faithful": "true tags", "corrected": "predicted tags"}[value]
     assert list(matrices) == [f"CAM, {kind}", f"walk, {kind}"]
     expected = {"faithful": [[0], [1], [0]], "corrected": [[0, 1], [], [1]]}[value]
@@ -295,13 +309,14 @@ def test_val_tags(tmp_path, monkeypatch, value):
     assert matrices[f"walk, {kind}"].counts.sum() == by_hand.counts.sum()
 
     # What is on disk is not computed again.
-    monkeypatch.setattr(val_cams, "cam_maker", None)
-    again = val_cams.score_val_cams(context, dataset, masked, threshold=0.4)
+    monkeypatch.setattr("tfwsss.weights.load_model", None)
+    val_cams.compute_val_cams(context, dataset, said)
+    again, _ = val_cams.score_val_cams(context, dataset, threshold=0.4)
     for name, matrix in matrices.items():
         np.testing.assert_array_equal(again[name].counts, matrix.counts)
 
 
-def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, trained, here):
+def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, trained):
     """`scores` is the reference's way: block means of the CRF's scores; `labels` votes in the label PNG."""
     found = {}
     for source in ("scores", "labels"):

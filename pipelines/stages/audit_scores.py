@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from scipy.stats import spearmanr
 
+from tfwsss.data.dataset import Sample
 from tfwsss.label_audit import agreement
 from tfwsss.storage.artifacts import IGNORE, load_label
 from tfwsss.tag_consistency import chosen_label
@@ -16,32 +19,33 @@ from .pseudo_labels import NORMALISED, PLAIN
 DOUBTFUL_PART = 0.1  # of the photos, that one would look at or leave out first
 
 
-def surest(context: Context, masked: list) -> list:
-    """The (sample, mask) pairs without the most doubtful tenth."""
+def doubtful(context: Context, photos: list[str]) -> set[str]:
+    """The most doubtful tenth of the photos of these ids."""
     order = {photo.photo: rank for rank, photo in enumerate(read_photos(context.work))}
-    ranked = sorted(masked, key=lambda pair: order.get(pair[0].id, len(order)))  # photos without a tag are in no doubt
-    dropped = {sample.id for sample, _ in ranked[: round(DOUBTFUL_PART * len(ranked))]}
-    return [pair for pair in masked if pair[0].id not in dropped]
+    ranked = sorted(photos, key=lambda photo: order.get(photo, len(order)))  # photos without a tag are in no doubt
+    return set(ranked[: round(DOUBTFUL_PART * len(ranked))])
 
 
-def audit_scores(context: Context, masked: list) -> dict[str, float]:
-    """Rank correlation of a photo's confidence with the true IoU of its label, mean over its tagged classes.
+def true_agreement(work: Path, sample: Sample, mask: np.ndarray, smallest_share: float) -> float | None:
+    """IoU of a photo's label with its mask, mean over its tagged classes; None where there is nothing to compare."""
+    if not sample.tags or (mask == IGNORE).all():
+        return None
+    label = chosen_label(*(load_label(work / folder, sample.id) for folder in (PLAIN, NORMALISED)), sample.tags, smallest_share)
+    return float(np.mean([agreement(label, mask, k + 1) for k in sample.tags]))
+
+
+def audit_scores(context: Context, true: dict[str, float]) -> dict[str, float]:
+    """Rank correlation of a photo's confidence with the true IoU of its label.
 
     Args:
         context: of the stage `label_scores`.
-        masked: (sample, mask) of the photos that have a mask.
+        true: {photo: what `true_agreement` says}.
 
     Returns:
         {"audit_rank_correlation": Spearman's, -1..1}; nothing with fewer than three photos or where all are alike.
     """
-    confidence = {photo.photo: photo.confidence for photo in read_photos(context.work)}
-    share, true, found = context.config.pseudo_labels.smallest_share, [], []
-    for sample, mask in masked:
-        if sample.id not in confidence or (mask == IGNORE).all():
-            continue
-        label = chosen_label(*(load_label(context.work / folder, sample.id) for folder in (PLAIN, NORMALISED)), sample.tags, share)
-        true.append(np.mean([agreement(label, mask, k + 1) for k in sample.tags]))
-        found.append(confidence[sample.id])
-    if len(true) < 3 or np.ptp(true) == 0 or np.ptp(found) == 0:
+    confidence = {photo.photo: photo.confidence for photo in read_photos(context.work) if photo.photo in true}
+    found, expected = list(confidence.values()), [true[photo] for photo in confidence]
+    if len(found) < 3 or np.ptp(expected) == 0 or np.ptp(found) == 0:
         return {}
-    return {"audit_rank_correlation": float(spearmanr(found, true).statistic)}
+    return {"audit_rank_correlation": float(spearmanr(found, expected).statistic)}

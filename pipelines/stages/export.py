@@ -13,7 +13,7 @@ from PIL import Image
 
 from tfwsss.storage.atomic import read_json, remove, replace_folder, write_json
 
-from ..engine.context import DIGESTS, Context
+from ..engine.context import DIGESTS, Context, weights_path
 from ..engine.progress import console
 from ..engine.stage import Stage
 from .scoring import load_table
@@ -88,8 +88,6 @@ def run(context: Context) -> dict[str, float]:
     from tfwsss.export import ParityCheck, export_onnx, export_saved_model
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
-
-    from .train import weights_path
 
     config, settings, work = context.config, context.config.export, context.work
     folder, unchecked = context.folder("export"), context.folder("export/unchecked")

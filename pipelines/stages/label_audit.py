@@ -16,14 +16,16 @@ import numpy as np
 
 from tfwsss.errors import DataError
 from tfwsss.label_audit import Doubt, audit_photo, pixel_confidence
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.storage.artifacts import load_label, save_grey
 from tfwsss.storage.atomic import write_text
 from tfwsss.tag_consistency import chosen_label
 
 from ..engine.context import Context
-from ..engine.progress import console, progress_bar
+from ..engine.progress import console
 from ..engine.stage import Stage
+from ..labelling.photos import each_photo
+from ..labelling.timing import Timing
+from ..labelling.work import Work
 from .pseudo_labels import NORMALISED, PLAIN
 
 NAME = "label_audit"
@@ -39,7 +41,7 @@ class PhotoDoubt(NamedTuple):
 
 
 def audit_image(work: Path, image_id: str, tags: tuple[int, ...], smallest_share: float) -> list[Doubt]:
-    """One photo's doubts; saves its pixels' confidence. Runs in a worker process."""
+    """One photo's doubts; saves its pixels' confidence."""
     plain, normalised, sure = (load_label(work / folder, image_id) for folder in (PLAIN, NORMALISED, "affinity_labels"))
     label = chosen_label(plain, normalised, tags, smallest_share)
     save_grey(work / NAME / "pixels", image_id, pixel_confidence(label, (plain, normalised, sure)))
@@ -85,15 +87,12 @@ def run(context: Context) -> dict[str, float]:
     dataset = context.dataset("train")
     share = config.pseudo_labels.smallest_share
     context.folder(f"{NAME}/pixels")
-    arguments = ((work, sample.id, sample.tags, share) for sample in dataset.samples)
     doubts, photos = [], []
-    with progress_bar(NAME, len(dataset.samples), config.runtime.progress) as bar:
-        for found in map_in_processes(audit_image, arguments, worker_count(config.runtime.workers)):
-            bar.advance()
-            if found:
-                names = "|".join(dataset.classes[doubt.label_class] for doubt in found)
-                photos.append(PhotoDoubt(found[0].photo, float(np.mean([doubt.confidence for doubt in found])), names))
-            doubts += found
+    for found in each_photo(context, NAME, dataset.samples, Work(lambda sample: sample, lambda sample, _: audit_image(work, sample.id, sample.tags, share)), Timing()):
+        if found:
+            names = "|".join(dataset.classes[doubt.label_class] for doubt in found)
+            photos.append(PhotoDoubt(found[0].photo, float(np.mean([doubt.confidence for doubt in found])), names))
+        doubts += found
     doubts.sort(key=lambda doubt: (doubt.confidence, doubt.photo))
     photos.sort(key=lambda photo: (photo.confidence, photo.photo))
     rows = [(doubt.photo, dataset.classes[doubt.label_class], f"{doubt.confidence:.4f}", f"{doubt.share:.4f}", doubt.reason) for doubt in doubts]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import yaml
 
+from tfwsss.interpolation import enlarge
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.page import ReportData, build_report
 from tfwsss.report.rows import ImageRow
@@ -29,13 +30,14 @@ def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
     photo, work = dataset.read(sample), context.work
     if context.config.segmenter.labels == "masks":
         return ImageRow(id=sample.id, tags=sample.tags, photo=photo, mask=dataset.strong_mask(sample))
+    names, cam = load_cam(work / "cams", sample.id)
     classes, _, background, foreground = load_walk(work / "walk", sample.id)
     walked = from_grid(np.concatenate([background[:1], foreground]), *photo.shape[:2])
     return ImageRow(
         id=sample.id,
         tags=sample.tags,
         photo=photo,
-        cam=load_cam(work / "cams", sample.id),
+        cam=(names, enlarge(cam, *photo.shape[:2])),
         affinity_label=load_label(work / "affinity_labels", sample.id),
         walk=label_of_scores(classes, walked),
         pseudo_label=load_label(work / "pseudo_labels", sample.id),

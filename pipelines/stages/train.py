@@ -17,16 +17,10 @@ from tfwsss.training.loop import CHECKPOINT, Task, fit, make_deterministic
 from tfwsss.training.optimizer import MOMENTUM
 from tfwsss.weights import LoadReport, load_weights, named_variables, save_weights
 
-from ..engine.context import Context
+from ..engine.context import WEIGHTS, Context, weights_path
 from ..engine.progress import console, progress_bar
 
-WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
-
-
-def weights_path(work: Path, stage: str) -> Path:
-    """Where a training stage leaves its model."""
-    return work / stage / WEIGHTS
 
 
 def model_arguments(model: Model, dropout: str) -> dict:

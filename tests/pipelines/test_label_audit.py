@@ -33,7 +33,7 @@ def context(tmp_path):
         for folder, label in {"label_votes/plain": square(side), "label_votes/normalised": square(side and 12), "affinity_labels": square(12)}.items():
             save_label(tmp_path / folder, sample.id, label)
     dataset = Dataset(("cat", "dog"), tuple(samples), lambda sample: masks[sample.id])
-    return Context(config, tmp_path, SimpleNamespace(artifact=lambda path: None), {"train": dataset})
+    return Context(config, tmp_path, SimpleNamespace(artifact=lambda path: None, metrics=lambda values: None), {"train": dataset})
 
 
 def test_the_lists_begin_with_the_worst(context):

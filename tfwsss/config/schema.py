@@ -201,6 +201,7 @@ class Cams(Section):
     flip: bool = True
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
     dtype: Literal["float16", "float32"] = "float16"
+    stride: Literal[1, 2, 4, 8] = Field(4, description="the maps are kept with one value for so many pixels in each direction, and enlarged bilinearly where they are used; 1: at the photo's size, as the reference does")
 
 
 class Crf(Section):
@@ -210,7 +211,7 @@ class Crf(Section):
     bilateral_sxy: PositiveFloat = 80.0
     bilateral_srgb: PositiveFloat = 13.0
     bilateral_compat: PositiveFloat = 10.0
-    engine: Annotated[Literal["numba", "pydensecrf"], AfterValidator(_installed)] = Field("numba", description="numba: ours, compiled on this machine, in threads / pydensecrf: the reference's library, if installed, in processes; same result")
+    engine: Annotated[Literal["numba", "pydensecrf"], AfterValidator(_installed)] = Field("numba", description="numba: ours, compiled on this machine, on all cores / pydensecrf: the reference's library, if installed, on one core; same result")
 
 
 class LabelCrf(Crf):
@@ -334,7 +335,8 @@ class Switches(Section):
 class Runtime(Section):
     """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
 
-    workers: int = Field(0, ge=0, description="threads for the CRF, processes for image checks; 0: one per core")
+    workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
+    photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 

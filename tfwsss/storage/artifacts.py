@@ -58,7 +58,7 @@ def save_cam(folder, image_id: str, classes, cam, dtype="float16") -> None:
         dtype: "float16" or "float32".
     """
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
-        np.savez_compressed(path, classes=np.asarray(classes, np.int32), cam=np.asarray(cam, dtype))
+        np.savez(path, classes=np.asarray(classes, np.int32), cam=np.asarray(cam, dtype))
 
 
 def load_cam(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
@@ -99,7 +99,7 @@ def save_walk(folder, image_id: str, classes, alphas, background, foreground) ->
         foreground: [K, h, w] walked class scores.
     """
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
-        np.savez_compressed(
+        np.savez(
             path,
             classes=np.asarray(classes, np.int32),
             alphas=np.asarray(alphas, np.float64),
@@ -119,14 +119,14 @@ def save_label(folder, image_id: str, label) -> None:
     picture = Image.fromarray(np.ascontiguousarray(label, np.uint8))
     picture.putpalette(voc_palette().tobytes())
     with atomic_path(artifact_path(folder, image_id, ".png")) as path:
-        picture.save(path, optimize=True)
+        picture.save(path)
 
 
 def save_grey(folder, image_id: str, values) -> None:
     """Save a map [H, W] of 0..1 as an 8-bit grey PNG, 1 white."""
     picture = Image.fromarray(np.rint(np.asarray(values) * 255).astype(np.uint8))
     with atomic_path(artifact_path(folder, image_id, ".png")) as path:
-        picture.save(path, optimize=True)
+        picture.save(path)
 
 
 def load_label(folder, image_id: str) -> np.ndarray:

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tfwsss_pipelines.labelling.engine import run_images
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.work import Work
