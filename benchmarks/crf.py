@@ -20,7 +20,7 @@ from tfwsss.config import Crf, LabelCrf
 from tfwsss.config.files import load_config
 from tfwsss.crf import dense_crf
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.processes import map_in_processes, worker_count
+from tfwsss.processes import map_in_threads, worker_count
 from tfwsss.pseudolabel import from_grid, pseudo_label
 from tfwsss.storage.artifacts import load_walk
 
@@ -53,7 +53,7 @@ def segmenter_labels(image, scores) -> dict[str, np.ndarray]:
 
 def _score(function, masks, arguments, labels: int) -> dict[str, ConfusionMatrix]:
     matrices: dict[str, ConfusionMatrix] = {}
-    for mask, found in zip(masks, map_in_processes(function, arguments, worker_count(0)), strict=True):
+    for mask, found in zip(masks, map_in_threads(function, arguments, worker_count(0)), strict=True):
         for name, label in found.items():
             matrices.setdefault(name, ConfusionMatrix(labels)).update(mask, label)
     return matrices

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfwsss.config import Config
+from tfwsss.config import Config, schema
 from tfwsss.config.files import PRESET_FOLDER, load_config, parse_config, preset_names
 from tfwsss.errors import ConfigError
 
@@ -249,3 +249,13 @@ def test_the_corrected_twin_differs_only_in_the_switches():
     assert set(faithful) == set(corrected)
     different = {name for name in faithful if faithful[name] != corrected[name]}
     assert different - {"name", "work_dir"} == {name for name in faithful if name.startswith("switches.")} - {"switches.affinity_width"}
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_the_configuration(monkeypatch):
+    monkeypatch.setattr(schema, "find_spec", lambda name: None)
+    wanted = {"data": SCENES, "pseudo_labels": {"crf": {"engine": "pydensecrf"}}}
+    (line,) = message(wanted)
+    assert line.startswith("pseudo_labels.crf.engine: ") and "pydensecrf is not installed (pip install pydensecrf2;" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(schema, "find_spec", lambda name: "there")
+    assert parse_config(wanted).pseudo_labels.crf.engine == "pydensecrf"

@@ -46,11 +46,13 @@ def test_it_segments_without_the_rest(installed, exported, photo, tmp_path):
         "import numpy as np, tfwsss_onnx\n"
         f"segmenter = tfwsss_onnx.Segmenter({str(exported('local'))!r}, device='cpu')\n"
         f"np.save({str(tmp_path / 'mask.npy')!r}, segmenter({str(tmp_path / 'photo.png')!r}))\n"
-        "print(tfwsss_onnx.__file__, 'starlette' in sys.modules, 'numba' in sys.modules)"
+        "print(tfwsss_onnx.__file__, 'starlette' in sys.modules, 'numba' in sys.modules)\n"
+        "import tfwsss_densecrf\n"
+        "print(tfwsss_densecrf.__file__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(installed / "tfwsss_onnx/__init__.py"), "False", "False"]
+    assert done.stdout.split() == [str(installed / "tfwsss_onnx/__init__.py"), "False", "False", str(installed / "tfwsss_densecrf/__init__.py")]
     np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), Segmenter(exported("local"), device="cpu")(photo(33, 47)))
 
 

@@ -31,7 +31,7 @@ def _ascending(interval: tuple) -> tuple:
 
 def _installed(engine: str) -> str:
     if engine == "pydensecrf" and find_spec(engine) is None:
-        raise ValueError("pydensecrf is not installed; pip install pydensecrf2 (needs a C++ compiler and Python 3.11 or 3.12), or choose numba")
+        raise ValueError("expected numba, as pydensecrf is not installed (pip install pydensecrf2; needs a C++ compiler and Python 3.11 or 3.12)")
     return engine
 
 

@@ -14,6 +14,7 @@ from numba.extending import intrinsic, models, register_model
 from .compiled import compiled
 
 LANES = 8
+GAUSSIAN, BILATERAL = 3, 6  # corners of a simplex for positions, and with colours; known when compiling, loops over them are unrolled
 ABSENT = np.float32(-1e30)  # log score of a lane that holds no label
 # Softmax terms below exp(-60) are 0: no sum in float32 notices, and products of such numbers would be denormal, which
 # processors compute a hundred times slower.
@@ -177,16 +178,16 @@ def _blur(value, spare, neighbours, blocks):
 
 
 @compiled
-def _sliced(value, corners, weights, pixel, row, lane):
+def _sliced(value, corners, weights, pixel, row, lane, count):
     total = _multiply(_fill(weights[pixel, 0]), _load(value, corners[pixel, 0] * row + lane))
-    for j in range(1, corners.shape[1]):
+    for j in range(1, count):
         total = _add(total, _multiply(_fill(weights[pixel, j]), _load(value, corners[pixel, j] * row + lane)))
     return total
 
 
 @compiled
-def _splat(value, corners, weights, pixel, row, lane, given):
-    for j in range(corners.shape[1]):
+def _splat(value, corners, weights, pixel, row, lane, count, given):
+    for j in range(count):
         place = corners[pixel, j] * row + lane
         _store(value, place, _add(_load(value, place), _multiply(_fill(weights[pixel, j]), given)))
 
@@ -252,9 +253,9 @@ def infer(unary, span, places, iterations, gaussian, gaussian_weight, bilateral,
             for lane in range(0, row, LANES):
                 total = _load(logs, pixel * row + lane)
                 if step > 0:
-                    message = _sliced(smooth, gaussian.corners, gaussian.weights, pixel, row, lane)
+                    message = _sliced(smooth, gaussian.corners, gaussian.weights, pixel, row, lane, GAUSSIAN)
                     total = _add(total, _multiply(_fill(gaussian_weight), message))
-                    message = _sliced(near, bilateral.corners, bilateral.weights, pixel, row, lane)
+                    message = _sliced(near, bilateral.corners, bilateral.weights, pixel, row, lane, BILATERAL)
                     total = _add(total, _multiply(_fill(bilateral_weight), message))
                 _store(energy, lane, total)
             for first in range(0, row, span * LANES):
@@ -264,8 +265,8 @@ def infer(unary, span, places, iterations, gaussian, gaussian_weight, bilateral,
                 if step == iterations:
                     _store(marginals, pixel * row + lane, total)
                 else:
-                    _splat(smooth_next, gaussian.corners, gaussian.weights, pixel, row, lane, total)
-                    _splat(near_next, bilateral.corners, bilateral.weights, pixel, row, lane, total)
+                    _splat(smooth_next, gaussian.corners, gaussian.weights, pixel, row, lane, GAUSSIAN, total)
+                    _splat(near_next, bilateral.corners, bilateral.weights, pixel, row, lane, BILATERAL, total)
         smooth, smooth_next = smooth_next, smooth
         near, near_next = near_next, near
     return marginals.reshape(pixels, row)
