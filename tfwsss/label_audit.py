@@ -1,8 +1,8 @@
-"""How far a photo's label can be trusted, judged without a mask by readings that were made in different ways.
+"""How far a photo's label can be trusted, judged without a mask.
 
-The readings are the label of the walked maps, that of the normalised ones (`tfwsss.tag_consistency`), and the sure
-pixels of the CAMs after a CRF (`tfwsss.background.combine_crf`), which the walk has not seen. Where a label is right
-they seldom differ; where the classifier looks at the wrong thing, or the walk runs over an edge, they do.
+Two signs tell right labels from wrong ones: whether the label of the walked maps and that of the normalised ones agree
+(`tfwsss.tag_consistency`), and by how much the strongest of the normalised maps exceeds the next. Where the classifier
+looks at the wrong thing, or the walk runs over an edge, both are low. Each counts half.
 
 numpy only.
 """
@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfwsss.storage.artifacts import IGNORE
 from tfwsss.tag_consistency import chosen_label, vanished
 
 
@@ -23,7 +22,7 @@ class Doubt(NamedTuple):
     Attributes:
         photo: id.
         label_class: class index.
-        confidence: 0..1, mean agreement of the label with the other readings; 0 for a class that is in no label.
+        confidence: 0..1; 0 for a class that is in no label.
         share: part of the photo's pixels that the label gives the class.
         reason: what most speaks against the label.
     """
@@ -35,63 +34,59 @@ class Doubt(NamedTuple):
     reason: str
 
 
-def agreement(label, reading, value: int) -> float:
-    """Intersection over union of one value in two label maps, over the pixels that the reading does not ignore.
+def agreement(label, other, value: int) -> float:
+    """Intersection over union of one value in two label maps [H, W], 0..1; 0 where neither has a pixel of it."""
+    one, two = np.asarray(label) == value, np.asarray(other) == value
+    union = np.count_nonzero(one | two)
+    return np.count_nonzero(one & two) / union if union else 0.0
+
+
+def margin(scores) -> np.ndarray:
+    """By how much the strongest channel exceeds the next: [C, H, W] in 0..1 -> [H, W] in 0..1; 1 with a single channel."""
+    scores = np.asarray(scores, np.float32)
+    if len(scores) == 1:
+        return np.ones(scores.shape[1:], np.float32)
+    next_best, best = np.partition(scores, -2, axis=0)[-2:]
+    return best - next_best
+
+
+def pixel_confidence(plain, normalised, scores) -> np.ndarray:
+    """Confidence of every pixel: half the `margin`, and one half more where both labels agree.
 
     Args:
-        label, reading: [H, W] label maps.
-        value: 0 background, k+1 class k.
+        plain, normalised: [H, W] labels of the walked and of the normalised maps.
+        scores: [K+1, H, W] normalised walked maps in 0..1, background first.
 
     Returns:
-        0..1; 0 where neither has a pixel of it: a tagged class that nobody finds is no agreement.
+        [H, W] float32 in 0..1.
     """
-    known = reading != IGNORE
-    one, other = (label == value) & known, (reading == value) & known
-    union = np.count_nonzero(one | other)
-    return np.count_nonzero(one & other) / union if union else 0.0
+    return (margin(scores) + (np.asarray(plain) == normalised)) / 2
 
 
-def pixel_confidence(label, readings) -> np.ndarray:
-    """Part of the readings that agree with the label at each pixel; those that ignore it are not counted.
-
-    Args:
-        label: [H, W] label map.
-        readings: label maps of the same shape.
-
-    Returns:
-        [H, W] float32 in 0..1; 0 where no reading says anything.
-    """
-    readings = np.stack([np.asarray(reading) for reading in readings])
-    known = readings != IGNORE
-    opinions = known.sum(axis=0).astype(np.float32)
-    agreeing = ((readings == label) & known).sum(axis=0).astype(np.float32)
-    return np.divide(agreeing, opinions, out=np.zeros_like(opinions), where=opinions > 0)
-
-
-def audit_photo(photo: str, classes, plain, normalised, sure, smallest_share: float) -> list[Doubt]:
-    """Confidence of every tagged class of a photo.
+def audit_photo(photo: str, classes, plain, normalised, scores, smallest_share: float) -> list[Doubt]:
+    """Confidence of every tagged class of a photo: mean of the labels' agreement on it and of the margin on its pixels.
 
     Args:
         photo: its id.
         classes: class indices of its tags.
-        plain, normalised: [H, W] labels of the walked and of the normalised maps.
-        sure: [H, W] sure pixels of the CAMs, 255 elsewhere.
+        plain, normalised, scores: as in `pixel_confidence`.
         smallest_share: as in `tfwsss.tag_consistency.vanished`.
     """
     lost = vanished(plain, classes, smallest_share)
     label = chosen_label(plain, normalised, classes, smallest_share)
     still_lost = vanished(label, classes, smallest_share)
+    lead = margin(scores)
     doubts = []
     for k in sorted(int(k) for k in classes):
-        both, cams = agreement(plain, normalised, k + 1), agreement(label, sure, k + 1)
+        region = label == k + 1
+        both, ahead = agreement(plain, normalised, k + 1), float(lead[region].mean()) if region.any() else 0.0
         if k in still_lost:
             reason = "has vanished from the label"
         elif k in lost:
             reason = "has vanished from the walk, is back in the normalised one"
-        elif both <= cams:
+        elif both <= ahead:
             reason = f"walk and normalised walk agree on {both:.0%}"
         else:
-            reason = f"label and sure pixels of the CAMs agree on {cams:.0%}"
-        share = np.count_nonzero(label == k + 1) / label.size
-        doubts.append(Doubt(photo, k, (both + cams) / 2, share, reason))
+            reason = f"is {ahead:.0%} ahead of the next map"
+        doubts.append(Doubt(photo, k, (both + ahead) / 2, np.count_nonzero(region) / label.size, reason))
     return doubts

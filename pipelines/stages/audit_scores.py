@@ -31,7 +31,8 @@ def true_agreement(work: Path, sample: Sample, mask: np.ndarray, smallest_share:
     if not sample.tags or (mask == IGNORE).all():
         return None
     label = chosen_label(*(load_label(work / folder, sample.id) for folder in (PLAIN, NORMALISED)), sample.tags, smallest_share)
-    return float(np.mean([agreement(label, mask, k + 1) for k in sample.tags]))
+    known = mask != IGNORE
+    return float(np.mean([agreement(label[known], mask[known], k + 1) for k in sample.tags]))
 
 
 def audit_scores(context: Context, true: dict[str, float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 label_audit/classes.csv        every tagged class of every photo, the most doubtful first: photo, class, confidence, share, reason
 label_audit/photos.csv         every photo with a tag, the most doubtful first: photo, confidence (mean over its classes), classes
-label_audit/pixels/<id>.png    grey, 255 where all readings agree with the label, 0 where none does
+label_audit/pixels/<id>.png    confidence of every pixel, grey, white is sure
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 
 from tfwsss.errors import DataError
 from tfwsss.label_audit import Doubt, audit_photo, pixel_confidence
-from tfwsss.storage.artifacts import load_label, save_grey
+from tfwsss.pseudolabel import from_grid
+from tfwsss.storage.artifacts import load_label, load_walk, save_grey
 from tfwsss.storage.atomic import write_text
-from tfwsss.tag_consistency import chosen_label
+from tfwsss.tag_consistency import normalized
 
 from ..engine.context import Context
 from ..engine.progress import console
@@ -42,10 +43,11 @@ class PhotoDoubt(NamedTuple):
 
 def audit_image(work: Path, image_id: str, tags: tuple[int, ...], smallest_share: float) -> list[Doubt]:
     """One photo's doubts; saves its pixels' confidence."""
-    plain, normalised, sure = (load_label(work / folder, image_id) for folder in (PLAIN, NORMALISED, "affinity_labels"))
-    label = chosen_label(plain, normalised, tags, smallest_share)
-    save_grey(work / NAME / "pixels", image_id, pixel_confidence(label, (plain, normalised, sure)))
-    return audit_photo(image_id, tags, plain, normalised, sure, smallest_share)
+    plain, normalised = (load_label(work / folder, image_id) for folder in (PLAIN, NORMALISED))
+    _, _, background, foreground = load_walk(work / "walk", image_id)
+    scores = from_grid(normalized(np.concatenate([background[:1], foreground])), *plain.shape)
+    save_grey(work / NAME / "pixels", image_id, pixel_confidence(plain, normalised, scores))
+    return audit_photo(image_id, tags, plain, normalised, scores, smallest_share)
 
 
 def _table(heading: tuple[str, ...], rows) -> str:
@@ -109,8 +111,8 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name=NAME,
     run=run,
-    needs=("affinity_labels", "pseudo_labels"),
+    needs=("pseudo_labels",),
     data=("train",),
     settings=("pseudo_labels.smallest_share",),
-    code=("tfwsss_pipelines.stages.label_audit", "tfwsss.label_audit", "tfwsss.tag_consistency", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.label_audit", "tfwsss.label_audit", "tfwsss.tag_consistency", "tfwsss.pseudolabel", "tfwsss.interpolation", "tfwsss.storage.artifacts"),
 )
