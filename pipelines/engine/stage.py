@@ -76,7 +76,10 @@ def code_digest(module: str) -> str:
     """Hash of a module's (or package's) syntax tree without docstrings: comments and layout do not matter."""
     # By path: looking for a submodule would import its package, and with it TensorFlow, before it is known whether anything runs.
     package, *names = module.split(".")
-    path = Path(importlib.util.find_spec(package).origin).parent.joinpath(*names)
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{module}: no such module")
+    path = Path(spec.origin).parent.joinpath(*names)
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     return digest([_without_docstrings(file.read_text(encoding="utf-8")) for file in files])
 

@@ -1,11 +1,14 @@
 """Stage `affinitynet`: features whose distance tells whether two pixels belong together (section 3.2 of the paper)."""
 
-from tfwsss.config import Config
+from typing import Literal
+
+from tfwsss.config import Config, Fidelity
 
 from ..engine.context import Context
 from ..engine.stage import Stage
 from .training_labels import labelled_photos
 
+CANVAS: dict[Fidelity, Literal["black", "mean"]] = {"faithful": "black", "corrected": "mean"}
 FEATURES = {"released": 448, "paper": 896}
 
 
@@ -48,7 +51,7 @@ def run(context: Context) -> dict[str, float]:
             labels,
             settings,
             normalization(settings.model.backbone),
-            canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
+            canvas=CANVAS[config.switches.crop_canvas],
             seed=config.seed,
             epoch=epoch,
             part=part,

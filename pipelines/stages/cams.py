@@ -50,7 +50,8 @@ def run(context: Context) -> dict[str, float]:
     with progress_bar("cams", len(dataset.samples), config.runtime.progress) as bar:
         for index, sample in enumerate(dataset.samples):
             if not artifact_path(folder, sample.id, ".npz").is_file():
-                save_cam(folder, sample.id, *make_cam(dataset.read(sample), tags[index]), config.cams.dtype)
+                classes, cam = make_cam(dataset.read(sample), tags[index])
+                save_cam(folder, sample.id, classes, cam, config.cams.dtype)
                 computed += 1
             bar.advance()
     return {"images": len(dataset.samples), "computed": computed}

@@ -12,8 +12,9 @@ import io
 from pathlib import Path
 
 from tfwsss.config import CocoData, Config
-from tfwsss.data import Dataset, load_split
+from tfwsss.data import Dataset, Split, load_split
 from tfwsss.data.check import check_images
+from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
@@ -24,7 +25,7 @@ from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
 
-SPLITS = ("train", "val")
+SPLITS: tuple[Split, ...] = ("train", "val")
 QUARANTINE = "quarantine.csv"
 
 
@@ -53,7 +54,9 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
     listing = []
     for split in SPLITS:
         dataset = load_split(config.data, split, work)
-        for sample in dataset.samples if dataset else ():
+        if dataset is None:
+            continue
+        for sample in dataset.samples:
             files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
             listing.append([split, sample.id, sample.tags, files])
     contents = contents_of(work)
@@ -73,14 +76,17 @@ def _write_quarantine(path: Path, problems: list[tuple]) -> None:
 def _mask_digest(config: Config, dataset: Dataset, split: str) -> str:
     files = [_mask_file(config, dataset, split, sample) for sample in dataset.samples]
     contents = {file: digest(file.read_bytes().hex()) for file in set(files) if file is not None and file.is_file()}
-    return digest([contents.get(file) for file in files])
+    return digest([file and contents.get(file) for file in files])
 
 
 def run(context: Context) -> dict[str, float]:
     config = context.config
     folder = context.folder("data")
     workers = worker_count(config.runtime.workers)
-    problems, usable, digests, metrics = [], {}, {}, {}
+    problems: list[tuple] = []
+    digests: dict[str, str] = {}
+    usable: dict[Split, list[str]] = {}
+    metrics: dict[str, float] = {}
     for split in SPLITS:
         dataset = load_split(config.data, split, context.work)
         if dataset is None:

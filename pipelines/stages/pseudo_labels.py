@@ -8,10 +8,11 @@ pseudo_labels/left_out.csv                   photos no segmenter is trained on, 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from tfwsss.config import LabelCrf
+from tfwsss.config import Fidelity, LabelCrf
 from tfwsss.data.image import read_image
 from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
 from tfwsss.storage.artifacts import IGNORE, artifact_path, load_cam, load_label, load_walk, save_label, save_walk
@@ -24,7 +25,7 @@ from .affinity_labels import used_alphas
 from .left_out import LeftOut, write_left_out
 from .refinement import map_photos, prepare_crf
 
-BORDER = {"faithful": "faithful", "corrected": "full"}
+BORDER: dict[Fidelity, Literal["faithful", "full"]] = {"faithful": "faithful", "corrected": "full"}
 PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
 
@@ -112,7 +113,9 @@ def run(context: Context) -> dict[str, float]:
     make_deterministic(config.seed)
     alphas = (used_alphas(context.work).walk, *settings.more_alphas)
     todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
-    walk = walker(context) if todo else None
+    if not todo:
+        return {"images": len(dataset.samples), "walked": 0, "computed": 0}
+    walk = walker(context)
     walked = 0
 
     def arguments():

@@ -62,7 +62,8 @@ def _compute(context: Context, dataset, masked: set[str]) -> None:
     with progress_bar("CAMs and walk of the evaluation photos", len(todo), context.config.runtime.progress) as bar:
         for position, sample in todo:
             image = dataset.read(sample)
-            save_cam(cams, sample.id, *make_cam(image, tags(position, image)), context.config.cams.dtype)
+            classes, cam = make_cam(image, tags(position, image))
+            save_cam(cams, sample.id, classes, cam, context.config.cams.dtype)
             classes, cam = load_cam(cams, sample.id)  # as stored, like the training photos' maps
             walked = walk(image, walk_input(cam, alphas))
             save_walk(walks, sample.id, classes, alphas, walked[:1], walked[1:])

@@ -36,9 +36,9 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     """
     if split == "val" and config.val_json is None:
         return None
-    path, folder = config.train_json, config.train_images
-    if split == "val":
-        path, folder = config.val_json, config.val_images
+    path, folder = (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
+    if path is None or folder is None:
+        raise DataError("data.val_images: found none, expected the folder of the photos in data.val_json")
     if folder is None or not folder.is_dir():
         raise DataError(f"data.{split}_images: {folder} is not a folder")
     index = _load(path)
@@ -51,7 +51,8 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     if split == "train" and (absent := [name for name in classes if name not in names.values()]):
         raise DataError(f"data.classes: {', '.join(absent)}: no such category in {path}")
 
-    samples, seen, unknown = [], {}, Counter()
+    samples, unknown = [], Counter[str]()
+    seen: dict[str, Path] = {}
     for number, photo in index.imgs.items():
         relative = relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")
         image_id = relative.with_suffix("").as_posix()

@@ -64,10 +64,10 @@ def classifier_batches(
         if settings.color_jitter:
             image = augment.color_jitter(image, rng)
         pixels = np.asarray(image)
-        window = augment.CropWindow.random(*pixels.shape[:2], settings.crop, rng)
+        window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], settings.crop, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
-        image = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
-        return changes.warp(image, 0.0), tags[index], changes.hole
+        placed = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
+        return changes.warp(placed, 0.0), tags[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
@@ -121,7 +121,7 @@ def affinity_batches(
         pixels = dataset.read(sample)
         if settings.color_jitter:
             pixels = np.asarray(augment.color_jitter(Image.fromarray(pixels), rng))
-        window = augment.CropWindow.random(*pixels.shape[:2], size, rng)
+        window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], size, rng)
         flip = augment.draw_flip(rng)
         changes = Changes.draw(settings.augmentation, size, rng)
         visible = changes.sharpen(window.cut(pixels))
@@ -173,7 +173,7 @@ def segmenter_batches(
         label = labels(sample, pixels.shape[:2])
         scaled = augment.random_scale(Image.fromarray(pixels), settings.scale_range, rng, filter)
         label = augment.resize_label(label, scaled.size)
-        window = augment.CropWindow.random(*label.shape, settings.crop, rng)
+        window = augment.CropWindow.random(label.shape[0], label.shape[1], settings.crop, rng)
         flip = augment.draw_flip(rng)
         visible = window.cut(np.asarray(scaled))
         if settings.color_jitter:

@@ -3,6 +3,8 @@
 All take normalised float32 images [B, H, W, 3] of any height and width (see `normalization`).
 """
 
+from typing import Literal
+
 from tfwsss.models import (  # noqa: F401 - they register themselves
     efficientnet_lite,
     keras_applications,
@@ -38,6 +40,6 @@ def normalization(backbone: str) -> Normalization:
     return find(backbone).normalization
 
 
-def cam_activation(backbone: str) -> str:
+def cam_activation(backbone: str) -> Literal["relu", "sqrt"]:
     """Activation of a backbone's class maps, "relu" or "sqrt". Raises ConfigError for an unknown name."""
     return find(backbone).cam_activation
