@@ -3,15 +3,10 @@
 All take normalised float32 images [B, H, W, 3] of any height and width (see `normalization`).
 """
 
-from typing import Literal
+import importlib
+from typing import Literal, get_args
 
-from tfwsss.models import (  # noqa: F401 - they register themselves
-    efficientnet_lite,
-    keras_applications,
-    resnet38,
-    resnet50v15,
-    vgg16,
-)
+from tfwsss.config.schema import Backbone
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
 from tfwsss.models.classifier import build_classifier, class_maps
@@ -33,6 +28,11 @@ __all__ = [
     "model_spec",
     "normalization",
 ]
+
+# Where a module of the backbone's own name is not what registers it.
+_MODULES = {"resnet50": "keras_applications", "mobilenet": "keras_applications", "mobilenetv2": "keras_applications", "resnet50irn": "resnet50v15", "efficientnetlite0": "efficientnet_lite", "efficientnetlite2": "efficientnet_lite"}
+for _name in get_args(Backbone):
+    importlib.import_module(f"tfwsss.models.{_MODULES.get(_name, _name)}")
 
 
 def normalization(backbone: str) -> Normalization:
