@@ -13,13 +13,14 @@ from importlib import metadata
 
 import pytest
 import yaml
-from tfwsss_pipelines.stages import NAMES
 
 import tfwsss
 from tests import decoys
-from tests.decoys import environment_with, make_decoys
+from tests.command import environment_with
+from tests.decoys import make_decoys
 from tests.markdown import ROOT, code_blocks, commands, subject
 from tfwsss.config.files import load_config
+from tfwsss_pipelines.stages import NAMES
 
 EXAMPLES_RUN_WITH = {"tfwsss_onnx", "tritonclient", "tfwsss_tf_serving", "mlflow"}
 PLACEHOLDERS = {"CONFIG": "demo-scenes", r"WORK_DIR\.\.\.": "runs/one runs/two", "(?<==)B": "mobilenetv2", "(?<==)W": "imagenet"}

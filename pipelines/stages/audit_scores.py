@@ -39,7 +39,8 @@ def audit_scores(context: Context, masked: list) -> dict[str, float]:
     for sample, mask in masked:
         if sample.id not in confidence or (mask == IGNORE).all():
             continue
-        label = chosen_label(*(load_label(context.work / folder, sample.id) for folder in (PLAIN, NORMALISED)), sample.tags, share)
+        plain, normalised = (load_label(context.work / folder, sample.id) for folder in (PLAIN, NORMALISED))
+        label = chosen_label(plain, normalised, sample.tags, share)
         true.append(np.mean([agreement(label, mask, k + 1) for k in sample.tags]))
         found.append(confidence[sample.id])
     if len(true) < 3 or np.ptp(true) == 0 or np.ptp(found) == 0:

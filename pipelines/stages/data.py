@@ -31,18 +31,18 @@ QUARANTINE = "quarantine.csv"
 
 def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | None:
     """The file a sample's mask is read from."""
-    if dataset.masks is None:
+    if isinstance(dataset.masks, MaskFolder):
+        return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
+    if dataset.masks is None or not isinstance(config.data, CocoData):
         return None
-    if isinstance(config.data, CocoData):
-        return config.data.train_json if split == "train" else config.data.val_json
-    return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
+    return config.data.train_json if split == "train" else config.data.val_json
 
 
 def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
     """The file a sample's strong mask is read from."""
-    if dataset.strong_masks is None or isinstance(config.data, CocoData):
-        return dataset.strong_masks and config.data.strong_masks
-    return dataset.strong_masks.path(sample)
+    if isinstance(dataset.strong_masks, MaskFolder):
+        return dataset.strong_masks.path(sample)
+    return config.data.strong_masks if dataset.strong_masks is not None and isinstance(config.data, CocoData) else None
 
 
 def file_signatures(config: Config, work: Path) -> dict[str, str]:
@@ -58,11 +58,11 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
             continue
         for sample in dataset.samples:
             files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
-            listing.append([split, sample.id, sample.tags, files])
+            listing.append(((split, sample.id, sample.tags), files))
     contents = contents_of(work)
-    found = contents.digests(path for *_, files in listing for path in files if path is not None)
+    found = contents.digests(path for _, files in listing for path in files if path is not None)
     contents.save()
-    return {"files": digest([[*rest, [found.get(path) for path in files]] for *rest, files in listing])}
+    return {"files": digest([[*photo, [path and found.get(path) for path in files]] for photo, files in listing])}
 
 
 def _write_quarantine(path: Path, problems: list[tuple]) -> None:
@@ -85,7 +85,7 @@ def run(context: Context) -> dict[str, float]:
     workers = worker_count(config.runtime.workers)
     problems: list[tuple] = []
     digests: dict[str, str] = {}
-    usable: dict[Split, list[str]] = {}
+    usable: dict[str, list[str]] = {}
     metrics: dict[str, float] = {}
     for split in SPLITS:
         dataset = load_split(config.data, split, context.work)
@@ -118,7 +118,7 @@ def run(context: Context) -> dict[str, float]:
             f"{bad} of {train + bad} training photos are unusable, more than data.max_bad_fraction "
             f"{config.data.max_bad_fraction:g} allows; see {folder / QUARANTINE}"
         )
-    if not usable.get(STRONG_MASKS, True):
+    if STRONG_MASKS in usable and not usable[STRONG_MASKS]:
         raise DataError(f"data.strong_masks: none of the {train} training photos has a mask in {config.data.strong_masks}")
     write_json(folder / USABLE, usable)
     write_json(folder / DIGESTS, digests)

@@ -99,7 +99,7 @@ def _ignored_share(folder: Path, dataset) -> float:
     ignored = pixels = 0
     for sample in dataset.samples:
         label = load_label(folder, sample.id)
-        ignored, pixels = ignored + np.count_nonzero(label == IGNORE), pixels + label.size
+        ignored, pixels = ignored + int(np.count_nonzero(label == IGNORE)), pixels + label.size
     return ignored / pixels
 
 

@@ -1,4 +1,8 @@
-"""Photos as uint8 RGB arrays, read the way training reads them."""
+"""Photos as uint8 RGB arrays, read the way training reads them.
+
+`tfwsss/data/image.py` says the same rules a second time: this package is installed without tfwsss, and the library imports nothing of
+`serving`. `tests/serving/test_hostile.py` and `tests/serving/test_segmenter.py` hold the two against each other, file by file.
+"""
 
 from __future__ import annotations
 

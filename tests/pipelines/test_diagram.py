@@ -4,9 +4,9 @@ import re
 import tomllib
 
 import pytest
-from tfwsss_pipelines.stages.order import STAGES
 
 from tests.markdown import ROOT, code_blocks
+from tfwsss_pipelines.stages.order import STAGES
 
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 LAYERS = {contract["containers"][0] if contract["containers"] else "tfwsss": contract["layers"] for contract in CONTRACTS["contracts"] if contract["type"] == "layers"}
@@ -50,7 +50,7 @@ def test_files_of_a_run(diagram, finished):
             path = finished / file
             assert any(path.is_relative_to(folder) for folder in stages[name].folders(finished)), f"{file} is not in a folder of {name}"
             assert path.exists() if "ID" not in file else list(path.parent.rglob(path.name.replace("ID", "*"))), file
-    drawn = {folder.name for stage in STAGES for folder in stage.folders(finished)}
+    drawn = {folder.relative_to(finished).parts[0] for stage in STAGES for folder in stage.folders(finished)}
     assert {path.name for path in finished.iterdir() if path.is_dir()} - {"scenes"} == drawn
 
 
@@ -61,6 +61,13 @@ def test_folders_are_the_layers_of_the_contracts(diagram, folder, container):
     assert [set(label[0].split(", ")) for label in nodes(part).values()] == layers
     names = list(nodes(part))
     assert arrows(part) == set(zip(names, names[1:], strict=False))
+
+
+@pytest.mark.parametrize(("folder", "container"), [("pipelines", "tfwsss_pipelines"), ("tfwsss", "tfwsss")])
+def test_the_contracts_leave_nothing_out(folder, container):
+    named = {name.removeprefix("tfwsss.") for layer in LAYERS[container] for name in layer.split(" | ")}
+    there = {path.parent.name if path.name == "__init__.py" else path.stem for path in [*(ROOT / folder).glob("*.py"), *(ROOT / folder).glob("*/__init__.py")]}
+    assert there - {folder} == named
 
 
 def test_packages(diagram):

@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from tfwsss_pipelines.stages import NAMES
 
-from tests.decoys import environment_with, make_decoys
+from tests.command import environment_with
+from tests.decoys import make_decoys
+from tfwsss_pipelines.stages import NAMES
 
 
 def test_files_of_the_contract(finished):

@@ -66,7 +66,7 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         raise DataError(f"{path}: lists no images")
     numbers = dict(zip(seen, index.imgs, strict=True))
     masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
-    strong_masks = _strong_masks(config, positions) if split == "train" and config.strong_masks is not None else None
+    strong_masks = _strong_masks(config, config.strong_masks, positions) if split == "train" and config.strong_masks is not None else None
     return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
 
 
@@ -74,8 +74,7 @@ def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
     return {number: positions.get(category["name"], IGNORE - 1) + 1 for number, category in index.cats.items()}
 
 
-def _strong_masks(config: CocoData, positions: dict[str, int]) -> CocoMasks:
-    path = config.strong_masks
+def _strong_masks(config: CocoData, path: Path, positions: dict[str, int]) -> CocoMasks:
     index = _load(path)
     numbers = {
         relative_photo_path(str(photo["file_name"]), f"{path}, image {number}").with_suffix("").as_posix(): number

@@ -30,7 +30,11 @@ __all__ = [
 ]
 
 # Where a module of the backbone's own name is not what registers it.
-_MODULES = {"resnet50": "keras_applications", "mobilenet": "keras_applications", "mobilenetv2": "keras_applications", "resnet50irn": "resnet50v15", "efficientnetlite0": "efficientnet_lite", "efficientnetlite2": "efficientnet_lite"}
+_MODULES = {
+    **dict.fromkeys(("resnet50", "mobilenet", "mobilenetv2"), "keras_applications"),
+    **dict.fromkeys(("efficientnetlite0", "efficientnetlite2"), "efficientnet_lite"),
+    "resnet50irn": "resnet50v15",
+}
 for _name in get_args(Backbone):
     importlib.import_module(f"tfwsss.models.{_MODULES.get(_name, _name)}")
 
