@@ -32,6 +32,7 @@ class Stage:
         code: modules whose source can change its result.
         tensorflow: whether it computes with TensorFlow, which takes seconds to start.
         all_workers: whether all processes of a cluster (TF_CONFIG) do it together; the chief does the others alone.
+        labelling: whether it is a step from the classifier to pseudo labels, which a segmenter that learns from masks does without.
         outputs: folders below the work directory that it alone writes, besides its own.
         kept: paths below the work directory that stay when its other results are removed because something has changed.
     """
@@ -45,6 +46,7 @@ class Stage:
     code: tuple[str, ...] = ()
     tensorflow: bool = False
     all_workers: bool = False
+    labelling: bool = False
     outputs: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 

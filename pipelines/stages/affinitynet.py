@@ -63,6 +63,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = training_stage(
     "affinitynet",
     run,
+    labelling=True,
     needs=("classifier", "affinity_labels"),
     switches=("momentum", "dropout", "crop_canvas", "affinity_width"),
     code=("tfwsss.affinity", "tfwsss.data.label_sources", "tfwsss.data.label_grid"),

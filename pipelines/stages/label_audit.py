@@ -110,6 +110,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name=NAME,
     run=run,
+    labelling=True,
     needs=("affinity_labels", "pseudo_labels"),
     data=("train",),
     settings=("pseudo_labels.smallest_share",),

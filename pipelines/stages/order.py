@@ -10,7 +10,6 @@ from ..engine.stage import Stage
 from . import NAMES
 
 STAGES: list[Stage] = [importlib.import_module(f".{name}", __package__).STAGE for name in NAMES]
-LABELLING = ("cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit", "label_scores")  # from the classifier to pseudo labels
 LEARNING_FROM_LABELS = ("affinitynet", "segmenter")
 
 
@@ -22,7 +21,7 @@ def stages_for(config: Config) -> list[Stage]:
     """
     unneeded: set[str] = set()
     if config.segmenter.labels == "masks":
-        unneeded = {*LABELLING, *(() if config.segmenter.model.weights == "classifier" else ("classifier",))}
+        unneeded = {*(stage.name for stage in STAGES if stage.labelling), *(() if config.segmenter.model.weights == "classifier" else ("classifier",))}
     stages = []
     for stage in STAGES:
         if stage.name in unneeded:

@@ -22,6 +22,7 @@ def training_stage(
     name: str,
     run: Callable[[Context], dict[str, float]],
     *,
+    labelling: bool = False,
     needs: tuple[str, ...] = (),
     switches: tuple[str, ...] = (),
     code: tuple[str, ...] = (),
@@ -31,7 +32,7 @@ def training_stage(
     Args:
         name: of the stage, of its module, and of its section in the configuration.
         run: see `Stage`; it calls `tfwsss_pipelines.stages.train.train_stage`.
-        needs: see `Stage`.
+        labelling, needs: see `Stage`.
         switches: names in the configuration's section `switches` that can change its result.
         code: modules besides its own and `CODE` whose source can change its result.
     """
@@ -40,6 +41,7 @@ def training_stage(
         run=run,
         tensorflow=True,
         all_workers=True,
+        labelling=labelling,
         needs=needs,
         data=("train",),
         settings=("seed", name, *(f"switches.{switch}" for switch in switches)),
