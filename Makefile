@@ -2,7 +2,10 @@
 # make test          the test-suite, from a fresh machine
 # make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
 # The first two need Python 3.11, 3.12 or 3.13, the third 3.11; all need make, and no compiler. Packages are installed into
-# .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time.
+# .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time,
+# COVERAGE=1 prints which lines and branches of each module the suite has run.
+# make lint          style, the rules on who imports whom, and static types
+# make format        what lint can mend by itself: order of imports, outdated syntax
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 ADDONS_PYTHON ?= python3.11
@@ -16,13 +19,14 @@ SEED ?= 0
 DEMO ?= runs/demo
 TESTS ?=
 PROCESSES ?= 2
-PYTEST = -m pytest --numprocesses $(PROCESSES)
+COVERAGE ?=
+PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
 
 # Tests compare the dense CRF with pydensecrf, which has no wheels: where a compiler and Python's headers are, it is built.
 HEADERS = import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
 PYDENSECRF = $(shell command -v c++ >/dev/null && test -e "$$($(1) -c '$(HEADERS)')" && echo ,pydensecrf)
 
-.PHONY: install install-addons demo test test-addons lint bench clean
+.PHONY: install install-addons demo test test-addons lint format bench clean
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -51,6 +55,10 @@ test-addons: $(ADDONS_READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/types.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
 
 bench: $(READY)
 	$(BIN)/python benchmarks/randomwalk.py

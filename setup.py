@@ -50,7 +50,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[name for folder, package in PACKAGES.items() for name in (package, *(f"{package}.{below}" for below in find_packages(folder) if f"{folder}/{below}" not in PACKAGES))],
     package_dir={package: folder for folder, package in PACKAGES.items()},
-    package_data={"tfwsss": ["configs/*.yaml", "report/*.html"], "tfwsss_onnx.http_service": ["page.html"]},
+    package_data={"": ["py.typed"], "tfwsss": ["configs/*.yaml", "report/*.html"], "tfwsss_onnx.http_service": ["page.html"]},
     install_requires=[
         f"tensorflow{TENSORFLOW}",
         f"keras{KERAS}",
@@ -83,8 +83,8 @@ setup(
         "imagenet-weights": IMAGENET_WEIGHTS,
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
-        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
-        "lint": ["ruff>=0.8"],
+        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-cov>=7", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
+        "lint": ["ruff>=0.8", "mypy>=1.15", "types-PyYAML>=6"],
     },
     entry_points={"console_scripts": ["tfwsss = tfwsss_pipelines.cli:main"]},
 )

@@ -85,6 +85,8 @@ def main():
 
     config, work = load_config(arguments.config, arguments.set), Path(arguments.work_dir)
     dataset = load_split(config.data, "val", work)
+    if dataset is None:
+        raise SystemExit(f"{arguments.config}: no evaluation photos")
     masked = [sample for sample in dataset.samples if dataset.mask(sample) is not None]
     chosen = [masked[index] for index in np.unique(np.linspace(0, len(masked) - 1, min(arguments.photos, len(masked))).round().astype(int))]
     masks, count = [dataset.mask(sample) for sample in chosen], dataset.num_classes + 1

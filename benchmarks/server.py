@@ -83,7 +83,7 @@ class Server:
             if self.process.poll() is not None:
                 raise SystemExit(self._text())
             time.sleep(0.05)
-        self.port = int(re.search(r"running on http://127\.0\.0\.1:(\d+)", self._text()).group(1))
+        self.port = int(re.findall(r"running on http://127\.0\.0\.1:(\d+)", self._text())[0])
         return self
 
     def __exit__(self, *_) -> None:
@@ -129,7 +129,8 @@ def added_latency(model: Path, pairs: int) -> str:
         connection = server.connect()
         for _ in range(5):
             segmenter(photo), post(connection, photo)
-        runtime, service = [], []
+        runtime: list[float] = []
+        service: list[float] = []
         used = -server.processor_time()
         for index in range(pairs):
             # Each gets its turn after a pause, so that the other's worker threads have gone to sleep; first or second by turns.
@@ -199,7 +200,7 @@ def load(model: Path, clients: int, seconds: float) -> str:
         connection = server.connect()
         connection.request("GET", "/metrics")
         metrics = connection.getresponse().read().decode()
-    counted = {name: float(re.search(rf"^tfwsss_batch_size_{name} (\S+)$", metrics, re.MULTILINE).group(1)) for name in ("sum", "count")}
+    counted = {name: float(re.findall(rf"^tfwsss_batch_size_{name} (\S+)$", metrics, re.MULTILINE)[0]) for name in ("sum", "count")}
 
     def resident(begin: float, end: float) -> float:
         return statistics.median(size for moment, size in memory if begin * seconds <= moment <= end * seconds)

@@ -15,6 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -48,15 +50,17 @@ def make_step(config, network: str, variant: str):
     arguments = model_arguments(settings.model, config.switches.dropout)
     if network == "classifier":
         model, target = build_classifier(settings.model.backbone, classes, **arguments), rng.integers(0, 2, (batch, classes))
-        loss = multilabel_soft_margin
+        loss: Callable = multilabel_soft_margin
     elif network == "segmenter":
         model = build_segmenter(settings.model.backbone, classes, head=settings.head, **arguments)
         target, loss = rng.integers(0, classes + 1, (batch, crop, crop)), PIXEL_LOSSES[settings.loss]
     else:
         model, target = affinity_model(config), rng.integers(0, 3, (batch, crop // 8, crop // 8))
 
-        def loss(features, label, total):
+        def affinities(features, label, total):
             return affinity_loss(pair_affinity(features, settings.radius), affinity_labels(label, settings.radius), total).total
+
+        loss = affinities
 
     data = {"image": images, "target": tf.constant(target, tf.int32)}
     task = loop.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
@@ -88,11 +92,13 @@ def work(arguments) -> None:
 
 def measure(arguments, network: str) -> dict[str, list[float]]:
     command = [sys.executable, __file__, arguments.config, *(f"--set={text}" for text in arguments.set), "--network", network]
-    workers, taken = {}, {variant: [] for variant in VARIANTS}
+    workers: dict[str, Any] = {}
+    taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for variant in VARIANTS:
         environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0" if variant == "without oneDNN" else "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        workers[variant] = subprocess.Popen([*command, "--variant", variant], env=environment, **pipes)
+        workers[variant] = subprocess.Popen(
+            [*command, "--variant", variant], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         if workers[variant].stdout.readline().strip() != "ready":
             raise SystemExit(f"{variant}: the process ended; run {' '.join(command)} --variant '{variant}' to see why")
     for _ in range(arguments.rounds):

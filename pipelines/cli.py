@@ -17,6 +17,7 @@ from tfwsss.errors import TfwsssError, WeightsError
 from tfwsss.training.cluster import find_cluster
 
 from .engine.progress import console
+from .stages import NAMES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
@@ -90,7 +91,7 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export or report.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")],
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,

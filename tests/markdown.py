@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.decoys import environment_with, make_decoys
+from tests.command import environment_with
+from tests.decoys import make_decoys
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("serving/*/README.md"))]

@@ -25,7 +25,7 @@ class _Parsed(Exception):
 
 def _check(config=None, set_=None, work_dir=None, first=None, last=None, name=None, **others) -> None:
     if config is not None:
-        runner = cli._runner(cli._load(config, set_, work_dir))
+        runner = cli._runner(cli._load(config, set_, work_dir), config)
         for stage in filter(None, (first, last, name)):
             runner.index(stage)
 

@@ -14,10 +14,15 @@ from importlib import metadata
 import pytest
 import yaml
 
-from tests.decoys import NAMES, environment_with, make_decoys
+import tfwsss
+from tests import decoys
+from tests.command import environment_with
+from tests.decoys import make_decoys
 from tests.markdown import ROOT, code_blocks, commands, subject
 from tfwsss.config.files import load_config
+from tfwsss_pipelines.stages import NAMES
 
+LONGER = ROOT / "tfwsss/config/schema.py"  # every field of the configuration, one line each
 EXAMPLES_RUN_WITH = {"tfwsss_onnx", "tritonclient", "tfwsss_tf_serving", "mlflow"}
 PLACEHOLDERS = {"CONFIG": "demo-scenes", r"WORK_DIR\.\.\.": "runs/one runs/two", "(?<==)B": "mobilenetv2", "(?<==)W": "imagenet"}
 
@@ -28,7 +33,7 @@ def users(tmp_path):
     return make_decoys(tmp_path)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", decoys.NAMES)
 def test_the_users_folders_would_be_taken(users, name):
     done = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=users, env=environment_with(users), capture_output=True, text=True)
     assert f"{name}/__init__.py of the user was imported" in done.stderr
@@ -67,6 +72,10 @@ def test_make_knows_its_targets():
         assert done.returncode == 0, done.stderr
 
 
+def test_mlflow_project_has_all_stages():
+    assert list(yaml.safe_load((ROOT / "mlflow_project/MLproject").read_text())["entry_points"]) == ["main", *NAMES]
+
+
 def test_mlflow_project_has_what_is_passed_to_it():
     entry_points = yaml.safe_load((ROOT / "mlflow_project/MLproject").read_text())["entry_points"]
     runs = [command for command in commands("mlflow") if command.text.startswith("mlflow run")]
@@ -83,3 +92,28 @@ def test_extras_exist():
     for command in commands("pip"):
         for place, names in re.findall(r'"([^"\[]+)\[([^\]]+)\]"', command.text):
             assert set(names.split(",")) <= extras["tfwsss" if place == "." else place], str(command)
+
+
+def test_readme_lists_the_stages():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert tuple(rows) == NAMES
+
+
+def test_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == tfwsss.__version__ and citation["references"][0]["start"] == 4981
+
+
+def test_pre_commit_runs_what_lint_runs():
+    [repository] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local" and [hook["entry"] for hook in repository["hooks"]] == ["make lint"]
+
+
+def test_files_and_folders_are_small():
+    """At most 350 lines a file, 16 files a folder; more files have a reason in the folder's docstring."""
+    folders = {path.parent for place in ("tfwsss", "pipelines", "serving", "benchmarks") for path in (ROOT / place).rglob("*.py")}
+    for folder in folders:
+        files = [path for path in folder.iterdir() if path.is_file() and path.name != "__init__.py" and path.suffix != ".pyc"]
+        assert len(files) <= 16 or "more files" in (folder / "__init__.py").read_text(), folder
+        for path in files:
+            assert path.suffix != ".py" or path == LONGER or len(path.read_text().splitlines()) <= 350, path

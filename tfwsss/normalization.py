@@ -23,7 +23,7 @@ class Normalization:
             image = image.astype(np.float32)
         if self.bgr:
             image = image[..., ::-1]
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return (image * np.float32(self.scale) - mean) / std
 
 

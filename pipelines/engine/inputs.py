@@ -61,7 +61,9 @@ def photo_folders(config: Config) -> Iterator[tuple[str, Path]]:
     folders: dict[Path, str] = {}
     for split in ("train", "val"):
         dataset = load_split(config.data, split, config.work_dir)
-        for sample in dataset.samples if dataset else ():
+        if dataset is None:
+            continue
+        for sample in dataset.samples:
             folders.setdefault(sample.image.parent, f"photos of {split}")
             for masks in (dataset.masks, dataset.strong_masks):
                 if isinstance(masks, MaskFolder):

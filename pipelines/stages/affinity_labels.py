@@ -95,6 +95,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="affinity_labels",
     run=run,
+    labelling=True,
     needs=("cams",),
     data=("train",),
     settings=("affinity_labels", "affinitynet.label_source", "switches.crf_scores"),

@@ -1,11 +1,14 @@
 """Stage `affinitynet`: features whose distance tells whether two pixels belong together (section 3.2 of the paper)."""
 
-from tfwsss.config import Config
+from typing import Literal
+
+from tfwsss.config import Config, Fidelity
 
 from ..engine.context import Context
-from ..engine.stage import Stage
 from .training_labels import labelled_photos
+from .training_stage import training_stage
 
+CANVAS: dict[Fidelity, Literal["black", "mean"]] = {"faithful": "black", "corrected": "mean"}
 FEATURES = {"released": 448, "paper": 896}
 
 
@@ -48,7 +51,7 @@ def run(context: Context) -> dict[str, float]:
             labels,
             settings,
             normalization(settings.model.backbone),
-            canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
+            canvas=CANVAS[config.switches.crop_canvas],
             seed=config.seed,
             epoch=epoch,
             part=part,
@@ -57,27 +60,11 @@ def run(context: Context) -> dict[str, float]:
     )
 
 
-STAGE = Stage(
-    name="affinitynet",
-    run=run,
-    tensorflow=True,
-    all_workers=True,
+STAGE = training_stage(
+    "affinitynet",
+    run,
+    labelling=True,
     needs=("classifier", "affinity_labels"),
-    data=("train",),
-    settings=("seed", "affinitynet", "switches.momentum", "switches.dropout", "switches.crop_canvas", "switches.affinity_width"),
-    code=(
-        "tfwsss_pipelines.stages.affinitynet",
-        "tfwsss_pipelines.stages.train",
-        "tfwsss.training",
-        "tfwsss.stack",
-        "tfwsss.affinity",
-        "tfwsss.models",
-        "tfwsss.weights",
-        "tfwsss.normalization",
-        "tfwsss.data.inputs",
-        "tfwsss.data.label_sources",
-        "tfwsss.data.augment",
-        "tfwsss.data.changes",
-        "tfwsss.data.label_grid",
-    ),
+    switches=("momentum", "dropout", "crop_canvas", "affinity_width"),
+    code=("tfwsss.affinity", "tfwsss.data.label_sources", "tfwsss.data.label_grid"),
 )

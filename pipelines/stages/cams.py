@@ -23,6 +23,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="cams",
     run=run,
+    labelling=True,
     tensorflow=True,
     needs=("classifier",),
     data=("train",),

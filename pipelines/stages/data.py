@@ -12,8 +12,9 @@ import io
 from pathlib import Path
 
 from tfwsss.config import CocoData, Config
-from tfwsss.data import Dataset, load_split
+from tfwsss.data import Dataset, Split, load_split
 from tfwsss.data.check import check_images
+from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
@@ -24,24 +25,24 @@ from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
 
-SPLITS = ("train", "val")
+SPLITS: tuple[Split, ...] = ("train", "val")
 QUARANTINE = "quarantine.csv"
 
 
 def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | None:
     """The file a sample's mask is read from."""
-    if dataset.masks is None:
+    if isinstance(dataset.masks, MaskFolder):
+        return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
+    if dataset.masks is None or not isinstance(config.data, CocoData):
         return None
-    if isinstance(config.data, CocoData):
-        return config.data.train_json if split == "train" else config.data.val_json
-    return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
+    return config.data.train_json if split == "train" else config.data.val_json
 
 
 def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
     """The file a sample's strong mask is read from."""
-    if dataset.strong_masks is None or isinstance(config.data, CocoData):
-        return dataset.strong_masks and config.data.strong_masks
-    return dataset.strong_masks.path(sample)
+    if isinstance(dataset.strong_masks, MaskFolder):
+        return dataset.strong_masks.path(sample)
+    return config.data.strong_masks if dataset.strong_masks is not None and isinstance(config.data, CocoData) else None
 
 
 def file_signatures(config: Config, work: Path) -> dict[str, str]:
@@ -53,13 +54,15 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
     listing = []
     for split in SPLITS:
         dataset = load_split(config.data, split, work)
-        for sample in dataset.samples if dataset else ():
+        if dataset is None:
+            continue
+        for sample in dataset.samples:
             files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
-            listing.append([split, sample.id, sample.tags, files])
+            listing.append(((split, sample.id, sample.tags), files))
     contents = contents_of(work)
-    found = contents.digests(path for *_, files in listing for path in files if path is not None)
+    found = contents.digests(path for _, files in listing for path in files if path is not None)
     contents.save()
-    return {"files": digest([[*rest, [found.get(path) for path in files]] for *rest, files in listing])}
+    return {"files": digest([[*photo, [path and found.get(path) for path in files]] for photo, files in listing])}
 
 
 def _write_quarantine(path: Path, problems: list[tuple]) -> None:
@@ -73,14 +76,17 @@ def _write_quarantine(path: Path, problems: list[tuple]) -> None:
 def _mask_digest(config: Config, dataset: Dataset, split: str) -> str:
     files = [_mask_file(config, dataset, split, sample) for sample in dataset.samples]
     contents = {file: digest(file.read_bytes().hex()) for file in set(files) if file is not None and file.is_file()}
-    return digest([contents.get(file) for file in files])
+    return digest([file and contents.get(file) for file in files])
 
 
 def run(context: Context) -> dict[str, float]:
     config = context.config
     folder = context.folder("data")
     workers = worker_count(config.runtime.workers)
-    problems, usable, digests, metrics = [], {}, {}, {}
+    problems: list[tuple] = []
+    digests: dict[str, str] = {}
+    usable: dict[str, list[str]] = {}
+    metrics: dict[str, float] = {}
     for split in SPLITS:
         dataset = load_split(config.data, split, context.work)
         if dataset is None:
@@ -112,7 +118,7 @@ def run(context: Context) -> dict[str, float]:
             f"{bad} of {train + bad} training photos are unusable, more than data.max_bad_fraction "
             f"{config.data.max_bad_fraction:g} allows; see {folder / QUARANTINE}"
         )
-    if not usable.get(STRONG_MASKS, True):
+    if STRONG_MASKS in usable and not usable[STRONG_MASKS]:
         raise DataError(f"data.strong_masks: none of the {train} training photos has a mask in {config.data.strong_masks}")
     write_json(folder / USABLE, usable)
     write_json(folder / DIGESTS, digests)

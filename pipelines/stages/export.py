@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -60,7 +61,7 @@ def _check_lower_precisions(context: Context, folder: Path) -> dict:
     settings = context.config.export
     dataset = context.scored_dataset("val")
     masked = [sample for sample in dataset.samples if dataset.mask(sample) is not None] if dataset else []
-    if not masked:
+    if dataset is None or not masked:
         if len(settings.precisions) > 1:
             console.print("  no evaluation photos with masks: the accuracy of fp16 and int8 is not checked")
         return {"images": 0, "reason": "no evaluation photos with masks", "variants": {}}
@@ -74,13 +75,13 @@ def _check_lower_precisions(context: Context, folder: Path) -> dict:
     return result
 
 
-def _register(context: Context, example, miou: float | None, tags: dict[str, str]) -> None:
+def _register(context: Context, name: str, example, miou: float | None, tags: dict[str, str]) -> None:
     """Put model.onnx into MLflow's model registry."""
     from .registry import Gates, register
 
     settings, digests = context.config.export, read_json(context.work / "data" / DIGESTS)
     gates = Gates(miou, settings.champion_miou, f"{digests['val']} {digests['val_masks']}")
-    for done in register(context.work / "export" / ONNX_NAMES["fp32"], settings.registered_model, context.run.id, example, gates, tags):
+    for done in register(context.work / "export" / ONNX_NAMES["fp32"], name, context.run.id, example, gates, tags):
         console.print(f"  {done.name} version {done.version}: {done.alias} ({done.reason})", markup=False)
 
 
@@ -94,7 +95,7 @@ def run(context: Context) -> dict[str, float]:
     train = context.dataset("train")
     weights = weights_path(work, "segmenter")
     model = load_model(weights)
-    shared = {
+    shared: dict[str, Any] = {
         "class_names": train.classes,
         "normalization": normalization(config.segmenter.model.backbone),
         "scales": settings.scales,
@@ -151,7 +152,7 @@ def run(context: Context) -> dict[str, float]:
     if settings.registered_model:
         tags = {name: str(shared["metadata"][name]) for name in ("licence", "preset", "data_digest")}
         miou = accuracy["reference"]["miou"] if accuracy["images"] else None
-        _register(context, examples.read(examples.samples[0]), miou, {**tags, "saved_model_version": str(settings.version)})
+        _register(context, settings.registered_model, examples.read(examples.samples[0]), miou, {**tags, "saved_model_version": str(settings.version)})
     return metrics
 
 

@@ -99,7 +99,7 @@ def run(context: Context) -> dict[str, float]:
     photos.sort(key=lambda photo: (photo.confidence, photo.photo))
     rows = [(doubt.photo, dataset.classes[doubt.label_class], f"{doubt.confidence:.4f}", f"{doubt.share:.4f}", doubt.reason) for doubt in doubts]
     write_text(work / CLASSES, _table(("photo", "class", "confidence", "share", "reason"), rows))
-    write_text(work / PHOTOS, _table(PhotoDoubt._fields, [photo._replace(confidence=f"{photo.confidence:.4f}") for photo in photos]))
+    write_text(work / PHOTOS, _table(PhotoDoubt._fields, [(photo._asdict() | {"confidence": f"{photo.confidence:.4f}"}).values() for photo in photos]))
     for name in (CLASSES, PHOTOS):
         context.run.artifact(work / name)
     if not photos:
@@ -111,6 +111,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name=NAME,
     run=run,
+    labelling=True,
     needs=("pseudo_labels",),
     data=("train",),
     settings=("pseudo_labels.smallest_share",),

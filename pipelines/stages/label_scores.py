@@ -192,6 +192,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name=NAME,
     run=run,
+    labelling=True,
     tensorflow=True,
     needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit"),
     data=("train", "val", "train_masks", "val_masks"),

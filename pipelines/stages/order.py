@@ -1,31 +1,15 @@
 """The stages in the order they run."""
 
+import importlib
 from dataclasses import replace
 
 from tfwsss.config import Config
 
 from ..engine.context import STRONG_MASKS
 from ..engine.stage import Stage
-from . import (
-    affinity_labels,
-    affinitynet,
-    cams,
-    classifier,
-    data,
-    evaluate,
-    export,
-    label_audit,
-    label_scores,
-    pseudo_labels,
-    report,
-    segmenter,
-)
+from . import NAMES
 
-STAGES: list[Stage] = [
-    module.STAGE
-    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export, report)
-]
-LABELLING = ("cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit", "label_scores")  # from the classifier to pseudo labels
+STAGES: list[Stage] = [importlib.import_module(f".{name}", __package__).STAGE for name in NAMES]
 LEARNING_FROM_LABELS = ("affinitynet", "segmenter")
 
 
@@ -37,7 +21,7 @@ def stages_for(config: Config) -> list[Stage]:
     """
     unneeded: set[str] = set()
     if config.segmenter.labels == "masks":
-        unneeded = {*LABELLING, *(() if config.segmenter.model.weights == "classifier" else ("classifier",))}
+        unneeded = {*(stage.name for stage in STAGES if stage.labelling), *(() if config.segmenter.model.weights == "classifier" else ("classifier",))}
     stages = []
     for stage in STAGES:
         if stage.name in unneeded:

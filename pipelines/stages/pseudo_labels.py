@@ -128,6 +128,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="pseudo_labels",
     run=run,
+    labelling=True,
     tensorflow=True,
     needs=("cams", "affinity_labels", "affinitynet"),
     data=("train",),

@@ -49,8 +49,8 @@ def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
 def doubtful_rows(context: Context, dataset) -> list[ImageRow]:
     """The photos with the most doubtful labels, each with what speaks against it."""
     reasons: dict[str, list[str]] = {}
-    for photo, name, reason in read_doubts(context.work):
-        reasons.setdefault(photo, []).append(f"{name} {reason}")
+    for doubted, name, reason in read_doubts(context.work):
+        reasons.setdefault(doubted, []).append(f"{name} {reason}")
     samples = {sample.id: sample for sample in dataset.samples}
     rows = []
     for photo in read_photos(context.work)[: context.config.report.images]:
@@ -96,7 +96,9 @@ def run(context: Context) -> dict[str, float]:
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
-    doubtful, trained, curves = [], ("segmenter",), {}
+    doubtful: list[ImageRow] = []
+    trained: tuple[str, ...] = ("segmenter",)
+    curves: dict = {}
     if config.segmenter.labels == "pseudo":
         doubtful, trained = doubtful_rows(context, train), ("classifier", "affinitynet", "segmenter")
         curves = read_json(work / "label_scores" / CURVES)

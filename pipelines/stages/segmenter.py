@@ -1,8 +1,8 @@
 """Stage `segmenter`: any segmentation network, trained on the pseudo labels, or on masks for comparison."""
 
 from ..engine.context import Context
-from ..engine.stage import Stage
 from .training_labels import labelled_photos
+from .training_stage import training_stage
 
 
 def run(context: Context) -> dict[str, float]:
@@ -39,27 +39,9 @@ def run(context: Context) -> dict[str, float]:
     )
 
 
-STAGE = Stage(
-    name="segmenter",
-    run=run,
-    tensorflow=True,
-    all_workers=True,
+STAGE = training_stage(
+    "segmenter",
+    run,
     needs=("classifier", "pseudo_labels"),
-    data=("train",),
-    settings=("seed", "segmenter"),
-    code=(
-        "tfwsss_pipelines.stages.segmenter",
-        "tfwsss_pipelines.stages.training_labels",
-        "tfwsss_pipelines.stages.left_out",
-        "tfwsss_pipelines.stages.train",
-        "tfwsss.training.loop",
-        "tfwsss.stack",
-        "tfwsss.models",
-        "tfwsss.weights",
-        "tfwsss.normalization",
-        "tfwsss.data.inputs",
-        "tfwsss.data.label_sources",
-        "tfwsss.data.augment",
-        "tfwsss.data.changes",
-    ),
+    code=("tfwsss_pipelines.stages.training_labels", "tfwsss_pipelines.stages.left_out", "tfwsss.data.label_sources"),
 )

@@ -94,7 +94,7 @@ def train_stage(
             report = load_start_weights(model, settings.model, context.work)
     finally:
         keras.mixed_precision.set_global_policy(previous)
-    if settings.epochs == 0 and (report.missing or report.wrong_shape):
+    if settings.epochs == 0 and report is not None and (report.missing or report.wrong_shape):
         absent = [*report.missing, *(entry.name for entry in report.wrong_shape)]
         raise StageError(f"{name}.epochs is 0, but {settings.model.weights} lacks {len(absent)} arrays of the network, such as {absent[0]}")
     steps = max(images // settings.batch_size, 1)

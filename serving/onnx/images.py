@@ -1,4 +1,8 @@
-"""Photos as uint8 RGB arrays, read the way training reads them."""
+"""Photos as uint8 RGB arrays, read the way training reads them.
+
+`tfwsss/data/image.py` says the same rules a second time: this package is installed without tfwsss, and the library imports nothing of
+`serving`. `tests/serving/test_hostile.py` and `tests/serving/test_segmenter.py` hold the two against each other, file by file.
+"""
 
 from __future__ import annotations
 
@@ -112,11 +116,14 @@ def _identify(file, name: str, max_megapixels: float):
     file.seek(0)
     if header[:4] == b"RIFF" and header[8:16] == b"WEBPVP8X":
         # libwebp takes two canvases of memory as it opens the file.
-        _check_size(*(1 + int.from_bytes(header[at : at + 3], "little") for at in (24, 27)), name, max_megapixels)
+        width, height = (1 + int.from_bytes(header[at : at + 3], "little") for at in (24, 27))
+        _check_size(width, height, name, max_megapixels)
     for file_format in FORMATS:
-        factory, accept = Image.OPEN.get(file_format, (None, lambda _: False))  # Pillow may be built without WEBP
+        if file_format not in Image.OPEN:
+            continue  # Pillow may be built without WEBP
+        factory, accept = Image.OPEN[file_format]
         if accept is None or accept(header[:16]) is True:
-            picture = factory(file, None)
+            picture = factory(file, "")
             if file_format == "JPEG":
                 _check_scans(file, name)
             return picture

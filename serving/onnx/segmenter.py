@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -72,7 +71,7 @@ class Segmenter:
     def __init__(
         self,
         path,
-        device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto",
+        device: str = "auto",
         *,
         threads: int | None = None,
         tile: int = 1536,
@@ -157,7 +156,7 @@ class Segmenter:
             if self.is_tiled(shape[0], shape[1]):
                 found = [self(arrays[index], cancellation) for index in indices]
             else:
-                found = self.batch(np.stack([arrays[index] for index in indices]), cancellation)
+                found = list(self.batch(np.stack([arrays[index] for index in indices]), cancellation))
             for index, mask in zip(indices, found):
                 masks[index] = mask
         return masks
@@ -253,7 +252,7 @@ class Segmenter:
         rows, columns = (plan(round_up(side, self._stride), self._tile, self._overlap, self._stride) for side in (height, width))
         padding = ((0, rows[-1].stop - height), (0, columns[-1].stop - width), (0, 0))
         padded = np.pad(image, padding, mode="edge")
-        whole = None
+        whole: np.ndarray | None = None
         for row in rows:
             for column in columns:
                 found = run(padded[None, row.start : row.stop, column.start : column.stop])[0]
@@ -261,4 +260,5 @@ class Segmenter:
                 if whole is None:
                     whole = np.empty(padded.shape[:2] + found.shape[2:], found.dtype)
                 whole[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
+        assert whole is not None  # there is a tile
         return np.ascontiguousarray(whole[:height, :width])

@@ -192,3 +192,9 @@ def test_bad_files(write, tmp_path):
 def test_a_changed_file_is_read_again(write):
     assert read_coco(write([]), "train").samples[0].tags == ()
     assert read_coco(write([annotation(1, 7, 18, [])]), "train").samples[0].tags == (0,)
+
+
+def test_evaluation_file_without_its_photos(write):
+    config = write([]).model_copy(update={"val_images": None})
+    with pytest.raises(DataError, match=r"data\.val_images"):
+        read_coco(config, "val")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.decoys import environment_with, make_decoys
+from tests.command import environment_with, run_command
+from tests.decoys import make_decoys
 from tests.pipelines.warm_start import forked
 
 TINY = {
@@ -51,11 +52,6 @@ def tiny_config(tmp_path_factory) -> Path:
     return path
 
 
-def _environment(folder: Path, users: Path) -> dict[str, str]:
-    """With an MLflow store in `folder`, and folders of a user's own on PYTHONPATH whose names are those of ours."""
-    return environment_with(users, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
-
-
 @pytest.fixture(scope="session")
 def cli(tmp_path_factory):
     """Run `tfwsss ARGUMENTS` in a folder with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
@@ -63,7 +59,7 @@ def cli(tmp_path_factory):
 
     def run(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
         program, words = (str(DRIVER), (*driver, *arguments)) if driver else ("tfwsss_pipelines.cli", arguments)
-        return forked(folder, program, words, _environment(folder, users), logs)
+        return forked(folder, program, words, environment_with(users, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db"), logs)
 
     return run
 
@@ -72,8 +68,6 @@ def cli(tmp_path_factory):
 def finished(tmp_path_factory, tiny_config) -> Path:
     """Work directory of a whole, uninterrupted run of the command as users start it. Tests must leave it as it is."""
     folder = make_decoys(tmp_path_factory.mktemp("finished"))
-    done = subprocess.run(
-        ["tfwsss", "run", str(tiny_config), "--work-dir", "work"], cwd=folder, env=_environment(folder, folder), capture_output=True, text=True
-    )
+    done = run_command(folder, "run", str(tiny_config), "--work-dir", "work", MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
     assert done.returncode == 0, done.stderr
     return folder / "work"

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from tests.decoys import environment_with, make_decoys
-
-STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit", "label_scores", "segmenter", "evaluate", "export", "report")
+from tests.command import environment_with
+from tests.decoys import make_decoys
+from tfwsss_pipelines.stages import NAMES
 
 
 def test_files_of_the_contract(finished):
@@ -44,7 +44,7 @@ def test_every_stage_is_a_finished_child_of_one_run(finished):
 
     client = MlflowClient(f"sqlite:///{finished.parent}/mlflow.db")
     parents = set()
-    for stage in STAGES:
+    for stage in NAMES:
         record = json.loads((finished / stage / "stage.json").read_text())
         run = client.get_run(record["run_id"])
         assert run.info.status == "FINISHED"

@@ -1,6 +1,7 @@
 """The runtime installed by itself, as a downstream program gets it, and the commands that start the service."""
 
-import os
+import dataclasses
+import inspect
 import re
 import shutil
 import subprocess
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.command import environment_with, run_command
 from tfwsss_onnx import Segmenter
+from tfwsss_onnx.http_service import Settings, command
+from tfwsss_pipelines import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,13 +96,19 @@ def test_the_service_runs_from_the_installed_copy(installed, exported, tmp_path)
 
 def test_tfwsss_serve(exported, tmp_path):
     """The same through the project's own command, with a name of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "serve", str(exported("local")), "--port", "0", "--name", "pets", "--warm-up", "40x24", "--device", "cpu"]
-    assert "pets" in first_answer(command, tmp_path / "log.txt", environment)
+    command = ["tfwsss", "serve", str(exported("local")), "--port", "0", "--name", "pets", "--warm-up", "40x24", "--device", "cpu"]
+    assert "pets" in first_answer(command, tmp_path / "log.txt", environment_with(tmp_path))
+
+
+def test_tfwsss_serve_has_the_services_defaults():
+    shown = {name: option.default for name, option in inspect.signature(cli.serve).parameters.items()}
+    fields = {field.name: field.default for field in dataclasses.fields(Settings) if field.name in shown and field.name != "warm_up"}
+    options = {name: option.default for name, option in inspect.signature(command.serve).parameters.items() if name in shown and name != "model"}
+    assert len(fields) >= 5 and len(options) >= 5
+    assert {**fields, **options}.items() <= shown.items()
 
 
 @pytest.mark.parametrize(("arguments", "words"), [(("missing.onnx",), "missing.onnx: no such file"), (("MODEL", "--warm-up", "5"), "WIDTHxHEIGHT"), (("MODEL", "--max-body-mb", "0"), "max_body_mb: found 0.0")])
 def test_tfwsss_serve_names_what_is_wrong(exported, tmp_path, arguments, words):
-    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "serve", *(str(exported("local")) if argument == "MODEL" else argument for argument in arguments)]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = run_command(tmp_path, "serve", *(str(exported("local")) if argument == "MODEL" else argument for argument in arguments))
     assert done.returncode == 2 and words in done.stderr + done.stdout

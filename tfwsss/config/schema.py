@@ -112,8 +112,12 @@ Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminat
 # ------------------------------------------------------------------------------------------------- training
 
 
+# All there are: `tfwsss.models` imports the module of each, of the same name unless it says otherwise.
+Backbone = Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2", "efficientnetlite0", "efficientnetlite2"]
+
+
 class Model(Section):
-    backbone: Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2", "efficientnetlite0", "efficientnetlite2"] = "resnet38"
+    backbone: Backbone = "resnet38"
     width: PositiveFloat = Field(1.0, description="channel multiplier of the backbone (alpha of the mobilenets)")
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")

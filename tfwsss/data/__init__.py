@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from tfwsss.config import CocoData, Data, FolderData, VocData
 from tfwsss.data.coco import read_coco
@@ -12,10 +12,16 @@ from tfwsss.data.folder import read_folder
 from tfwsss.data.scenes import read_scenes
 from tfwsss.data.voc import read_voc
 
-__all__ = ["Dataset", "Sample", "load_split"]
+__all__ = ["Dataset", "Sample", "Split", "load_split"]
+
+Split = Literal["train", "val"]
 
 
-def load_split(data: Data, split: Literal["train", "val"], work_dir: Path) -> Dataset | None:
+@overload
+def load_split(data: Data, split: Literal["train"], work_dir: Path) -> Dataset: ...
+@overload
+def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None: ...
+def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
     """Read one split of the configured data set.
 
     Args:

@@ -5,6 +5,7 @@ that NumPy writes into such a file is answered by a stand-in of ours; any other 
 """
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ class _Sealed:
     """Calls a function; has no attributes that a pickle could set."""
 
     __slots__ = ("_function",)
+    _function: Callable
 
     def __init__(self, function=None):
         object.__setattr__(self, "_function", function)

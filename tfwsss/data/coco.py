@@ -36,9 +36,9 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     """
     if split == "val" and config.val_json is None:
         return None
-    path, folder = config.train_json, config.train_images
-    if split == "val":
-        path, folder = config.val_json, config.val_images
+    path, folder = (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
+    if path is None or folder is None:
+        raise DataError("data.val_images: found none, expected the folder of the photos in data.val_json")
     if folder is None or not folder.is_dir():
         raise DataError(f"data.{split}_images: {folder} is not a folder")
     index = _load(path)
@@ -51,7 +51,8 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     if split == "train" and (absent := [name for name in classes if name not in names.values()]):
         raise DataError(f"data.classes: {', '.join(absent)}: no such category in {path}")
 
-    samples, seen, unknown = [], {}, Counter()
+    samples, unknown = [], Counter[str]()
+    seen: dict[str, Path] = {}
     for number, photo in index.imgs.items():
         relative = relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")
         image_id = relative.with_suffix("").as_posix()
@@ -65,7 +66,7 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         raise DataError(f"{path}: lists no images")
     numbers = dict(zip(seen, index.imgs, strict=True))
     masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
-    strong_masks = _strong_masks(config, positions) if split == "train" and config.strong_masks is not None else None
+    strong_masks = _strong_masks(config, config.strong_masks, positions) if split == "train" and config.strong_masks is not None else None
     return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
 
 
@@ -73,8 +74,7 @@ def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
     return {number: positions.get(category["name"], IGNORE - 1) + 1 for number, category in index.cats.items()}
 
 
-def _strong_masks(config: CocoData, positions: dict[str, int]) -> CocoMasks:
-    path = config.strong_masks
+def _strong_masks(config: CocoData, path: Path, positions: dict[str, int]) -> CocoMasks:
     index = _load(path)
     numbers = {
         relative_photo_path(str(photo["file_name"]), f"{path}, image {number}").with_suffix("").as_posix(): number

@@ -163,7 +163,7 @@ def _examine_class_names(diagnosis: Diagnosis, train: Dataset, val: Dataset | No
 
 
 def _examine_duplicates(diagnosis: Diagnosis, splits: dict, found: dict[str, list[Inspection]]) -> None:
-    places = defaultdict(lambda: defaultdict(list))  # digest -> split -> samples
+    places: defaultdict[str, defaultdict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))  # digest -> split -> samples
     for split, inspections in found.items():
         for sample, inspection in zip(splits[split].samples, inspections, strict=True):
             if inspection.digest:
@@ -201,7 +201,7 @@ def _examine_masks(diagnosis: Diagnosis, split: str, dataset: Dataset, found: li
     def look(sample: Sample):
         try:
             mask = dataset.mask(sample)
-            unknown = ()
+            unknown: tuple[int, ...] = ()
             if mask is not None and isinstance(dataset.masks, MaskFolder):
                 unknown = dataset.masks.unknown_values(sample)
             return mask if mask is None else (mask.shape, np.bincount(mask.ravel(), minlength=256), unknown)
@@ -243,7 +243,7 @@ def _examine_masks(diagnosis: Diagnosis, split: str, dataset: Dataset, found: li
 
 
 def _compare_with_tags(dataset: Dataset, findings: _MaskFindings) -> MaskReport:
-    not_drawn, not_tagged = Counter(), Counter()
+    not_drawn, not_tagged = Counter[int](), Counter[int]()
     for sample in dataset.samples:
         if sample.id in findings.shown:
             tags, shown = {*sample.tags}, findings.shown[sample.id]

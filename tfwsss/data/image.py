@@ -2,6 +2,8 @@
 
 Read are JPEG, PNG, WEBP, BMP, TIFF and GIF. Of an animation the first frame counts. This module does not import
 TensorFlow: it runs in worker processes.
+
+`serving/onnx/images.py` reads photos by the same rules: change both.
 """
 
 import contextlib

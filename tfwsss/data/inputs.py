@@ -21,7 +21,7 @@ from tfwsss import config, stack
 from tfwsss.data import augment, label_grid
 from tfwsss.data.changes import Changes, hole_side
 from tfwsss.data.dataset import Dataset
-from tfwsss.data.label_sources import LabelSource
+from tfwsss.data.label_sources import LabelFolder, LabelSource
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
 from tfwsss.processes import usable_cores
@@ -64,10 +64,10 @@ def classifier_batches(
         if settings.color_jitter:
             image = augment.color_jitter(image, rng)
         pixels = np.asarray(image)
-        window = augment.CropWindow.random(*pixels.shape[:2], settings.crop, rng)
+        window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], settings.crop, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
-        image = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
-        return changes.warp(image, 0.0), tags[index], changes.hole
+        placed = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
+        return changes.warp(placed, 0.0), tags[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
@@ -103,15 +103,18 @@ def affinity_batches(
         DataError: no photos, or a photo has no label file.
     """
     size, cell = settings.crop, label_grid.CELL  # config.AffinityNet keeps the crop a multiple of the cell
-    from_scores = settings.label_source == "scores"
-    labels.require(dataset, ".npz") if from_scores else labels.require(dataset)
+    scores_of = labels if isinstance(labels, LabelFolder) and settings.label_source == "scores" else None
+    if scores_of is None:
+        labels.require(dataset)
+    else:
+        scores_of.require(dataset, ".npz")
 
     def grid_label(sample, shape, window: augment.CropWindow, changes: Changes, flip: bool) -> np.ndarray:
-        if not from_scores:
+        if scores_of is None:
             label = window.crop(labels(sample, shape), artifacts.IGNORE)
             label = changes.warp_label(label, artifacts.IGNORE)
             return label_grid.majority_label(np.fliplr(label) if flip else label)
-        classes, low, high = labels.scores(sample, shape)
+        classes, low, high = scores_of.scores(sample, shape)
         scores = changes.warp(window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0), 0.0)
         means = label_grid.block_mean(np.fliplr(scores) if flip else scores)
         return label_grid.label_of_scores(means[..., : len(low)], means[..., len(low) :], classes)
@@ -121,7 +124,7 @@ def affinity_batches(
         pixels = dataset.read(sample)
         if settings.color_jitter:
             pixels = np.asarray(augment.color_jitter(Image.fromarray(pixels), rng))
-        window = augment.CropWindow.random(*pixels.shape[:2], size, rng)
+        window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], size, rng)
         flip = augment.draw_flip(rng)
         changes = Changes.draw(settings.augmentation, size, rng)
         visible = changes.sharpen(window.cut(pixels))
@@ -173,7 +176,7 @@ def segmenter_batches(
         label = labels(sample, pixels.shape[:2])
         scaled = augment.random_scale(Image.fromarray(pixels), settings.scale_range, rng, filter)
         label = augment.resize_label(label, scaled.size)
-        window = augment.CropWindow.random(*label.shape, settings.crop, rng)
+        window = augment.CropWindow.random(label.shape[0], label.shape[1], settings.crop, rng)
         flip = augment.draw_flip(rng)
         visible = window.cut(np.asarray(scaled))
         if settings.color_jitter:

@@ -50,9 +50,9 @@ def build_segmenter(
     upsample: bool = True,
     width: float = 1.0,
     output_stride: int = 8,
-    batch_norm: str = "frozen",
+    batch_norm: backbones.BatchNorm = "frozen",
     freeze: bool = True,
-    dropout: str = "spatial",
+    dropout: backbones.BottleneckDropout = "spatial",
 ) -> tuple[keras.Model, set[str]]:
     """Build the segmentation network.
 

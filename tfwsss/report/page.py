@@ -82,7 +82,7 @@ def _grid(title: str, subtitle: str, rows: list[ImageRow], classes: tuple[str, .
         if any(not 0 <= tag < len(classes) for tag in row.tags):
             raise DataError(f"image {row.id!r}, tags: expected 0..{len(classes) - 1}, found {list(row.tags)}")
         tags = [{"index": tag + 1, "name": classes[tag]} for tag in row.tags]
-        names = ", ".join(tag["name"] for tag in tags) or "no tags"
+        names = ", ".join(classes[tag] for tag in row.tags) or "no tags"
         cells = [
             None
             if panel is None

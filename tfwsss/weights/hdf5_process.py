@@ -17,6 +17,7 @@ import math
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -101,7 +102,8 @@ def main(source: str, target: str, limit: int) -> None:
         message = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
         index, arrays = {"error": message}, []
     with Path(target).open("wb") as file:
-        np.savez(file, index=json.dumps(index), **{str(number): array for number, array in enumerate(arrays)})
+        entries: dict[str, Any] = {str(number): array for number, array in enumerate(arrays)}
+        np.savez(file, index=json.dumps(index), **entries)
 
 
 if __name__ == "__main__":

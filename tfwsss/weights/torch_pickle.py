@@ -92,7 +92,7 @@ def _called(function, arguments):
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
         raise WeightsError("damaged PyTorch file: a call of something that is no function")
     if function.name == _ORDERED_DICT:
-        table = {}
+        table: dict = {}
         for pair in arguments[0] if arguments else ():  # Python 2 wrote the entries as arguments
             key, value = pair
             _store(table, key, value)
@@ -219,7 +219,7 @@ class _Machine:
             raise WeightsError(f"the pickle uses the operation {op}, which is not part of a state dict; refused")
 
     def run(self, cursor: Cursor):
-        for op, arg, _ in pickletools.genops(cursor):
+        for op, arg, _ in pickletools.genops(cursor):  # type: ignore[arg-type]  # it reads, reads lines and tells, which is all that is asked of a file
             if op.name == "STOP":
                 break
             self.step(op.name, arg)

@@ -120,7 +120,8 @@ class Batcher:
         if not self._drop_cancelled():
             return []
         shape, room = self._queue[0].image.shape, self._room(self._queue[0].image)
-        batch, rest = [], collections.deque()
+        batch: list[_Waiting] = []
+        rest: collections.deque[_Waiting] = collections.deque()
         for item in self._queue:
             if item.result.done():
                 continue

@@ -1,4 +1,7 @@
-"""Failures of a request and the status each is answered with."""
+"""Failures of a request and the status each is answered with.
+
+They are no `SegmenterError`: a program that embeds the runtime never sees them, and they say nothing about photo or model.
+"""
 
 from __future__ import annotations
 

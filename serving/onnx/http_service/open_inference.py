@@ -105,7 +105,7 @@ class OpenInference:
                 image = await self._service.read(image, ticket, timings)
             return await self._service.segment(image, timings)
 
-        tasks = [asyncio.ensure_future(one(image)) for image in (parsed.files if parsed.images is None else parsed.images)]
+        tasks = [asyncio.ensure_future(one(image)) for image in (parsed.images if parsed.images is not None else parsed.files or ())]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -113,7 +113,7 @@ class OpenInference:
                 task.cancel()
 
     def _render(self, parsed: InferRequest, masks: list[np.ndarray]) -> tuple[bytes, int | None]:
-        outputs = []
+        outputs: list[tuple[str, np.ndarray | list[bytes], bool]] = []
         for name, binary in parsed.outputs:
             if name == "mask_png":
                 outputs.append((name, [mask_png(mask, self._service.segmenter.palette) for mask in masks], binary))

@@ -1,4 +1,8 @@
-"""What the service allows itself and its clients."""
+"""What the service allows itself and its clients.
+
+The section `serving` of a configuration is about another server, TensorFlow Serving: this one runs where no configuration is. Its options on the
+two command lines, `tfwsss-onnx-serve` and `tfwsss serve`, have the defaults of this class.
+"""
 
 from __future__ import annotations
 

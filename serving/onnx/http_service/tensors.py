@@ -11,6 +11,7 @@ import base64
 import json
 import re
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -196,7 +197,7 @@ def _outputs(request: dict, default: str) -> list[tuple[str, bool]]:
     return list(wanted.items())
 
 
-def render_response(model: str, version: str, identity: str, outputs: list[tuple[str, object, bool]]) -> tuple[bytes, int | None]:
+def render_response(model: str, version: str, identity: str, outputs: Sequence[tuple[str, np.ndarray | list[bytes], bool]]) -> tuple[bytes, int | None]:
     """Write a response.
 
     Args:
@@ -208,16 +209,19 @@ def render_response(model: str, version: str, identity: str, outputs: list[tuple
     """
     entries, tails = [], []
     for name, value, binary in outputs:
-        is_array = isinstance(value, np.ndarray)
-        entry = {"name": name, "datatype": "UINT8" if is_array else "BYTES", "shape": list(value.shape) if is_array else [len(value)]}
+        entry: dict[str, object] = {"name": name}
+        if isinstance(value, np.ndarray):
+            entry |= {"datatype": "UINT8", "shape": list(value.shape)}
+        else:
+            entry |= {"datatype": "BYTES", "shape": [len(value)]}
         if binary:
-            tail = value.tobytes() if is_array else b"".join(struct.pack("<I", len(element)) + element for element in value)
+            tail = value.tobytes() if isinstance(value, np.ndarray) else b"".join(struct.pack("<I", len(element)) + element for element in value)
             entry["parameters"] = {"binary_data_size": len(tail)}
             tails.append(tail)
         else:
-            entry["data"] = value.ravel().tolist() if is_array else [base64.b64encode(element).decode() for element in value]
+            entry["data"] = value.ravel().tolist() if isinstance(value, np.ndarray) else [base64.b64encode(element).decode() for element in value]
         entries.append(entry)
-    response = {"model_name": model, "model_version": version, "outputs": entries}
+    response: dict[str, object] = {"model_name": model, "model_version": version, "outputs": entries}
     if identity:
         response["id"] = identity
     header = json.dumps(response, separators=(",", ":")).encode()
