@@ -38,11 +38,11 @@ def refine(engine: str, image, cam) -> np.ndarray:
 def processor_time(images, labels: int) -> str:
     """A row of the first table."""
     rng = np.random.default_rng(0)
-    seconds = {engine: [] for engine in ENGINES}
-    wall = {engine: [] for engine in ENGINES}
+    seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
+    wall: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     difference, equal = 0.0, []
     for image in images:
-        cam = score_maps(*image.shape[:2], labels - 1, rng)
+        cam = score_maps(image.shape[0], image.shape[1], labels - 1, rng)
         results = {}
         for engine in ENGINES:
             processor, clock = time.process_time(), time.perf_counter()
@@ -59,7 +59,7 @@ def processor_time(images, labels: int) -> str:
 def throughput(engine: str, images, threads: int) -> tuple[float, float]:
     """Photos per second, and processor seconds per photo, with three labels."""
     rng = np.random.default_rng(0)
-    work = [(image, score_maps(*image.shape[:2], 2, rng)) for image in images]
+    work = [(image, score_maps(image.shape[0], image.shape[1], 2, rng)) for image in images]
     processor, clock = time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda one: refine(engine, *one), work))
@@ -77,7 +77,7 @@ def main():
     images = [np.asarray(Image.open(files[index]).convert("RGB")) for index in chosen]
     pixels = np.median([image.shape[0] * image.shape[1] for image in images])
     print(f"compiled in {compile_engine():.1f} s (0: found on the disk); {len(images)} photos of {pixels:.0f} pixels in the median")
-    refine("numba", images[0], score_maps(*images[0].shape[:2], 1, np.random.default_rng(0)))
+    refine("numba", images[0], score_maps(images[0].shape[0], images[0].shape[1], 1, np.random.default_rng(0)))
 
     print("\n| labels | pydensecrf: processor, ms | wall | numba: processor, ms | wall | factor | largest difference | equal labels |\n|---|---|---|---|---|---|---|---|")
     for labels in arguments.labels:

@@ -11,6 +11,7 @@ import argparse
 import os
 import resource
 import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -20,7 +21,7 @@ import tensorflow as tf
 from tfwsss.affinity import pair_affinity, pair_offsets
 from tfwsss.randomwalk import random_walk
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "dense": {"method": "dense"},
     "sparse": {"method": "sparse"},
     "chebyshev, tf.sparse": {"method": "chebyshev", "engine": "tensorflow"},
@@ -82,7 +83,7 @@ def main():
         exact = exact_walk(affinity[0].numpy(), cam[0], arguments.radius, arguments.beta, arguments.steps)
         dense = None
         for way in arguments.ways:
-            settings = {name: getattr(arguments, name) for name in ("radius", "beta", "steps", "tolerance")}
+            settings: dict[str, Any] = {name: getattr(arguments, name) for name in ("radius", "beta", "steps", "tolerance")}
             seconds = []
             for repeat in range(arguments.repeats + 1):
                 start = time.perf_counter()

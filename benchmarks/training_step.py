@@ -36,7 +36,7 @@ def make_step(config, network: str, variant: str):
         stack.BatchNormalization = keras.layers.BatchNormalization
     from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
     from tfwsss.models import build_classifier, build_segmenter, head_layers
-    from tfwsss.training.loop import loop
+    from tfwsss.training import loop
     from tfwsss.training.losses import PIXEL_LOSSES, multilabel_soft_margin
     from tfwsss.training.optimizer import MOMENTUM, GroupedOptimizer, trainable_variables
     from tfwsss_pipelines.stages.affinitynet import affinity_model

@@ -138,7 +138,7 @@ def multiscale_cam(
         raise ValueError("scales: expected at least one")
     tags = np.asarray(tags)
     classes = np.flatnonzero(tags).astype(np.int32)
-    size = cam_grid(*image.shape[:2], stride)
+    size = cam_grid(image.shape[0], image.shape[1], stride)
     if len(classes) == 0:
         return classes, np.zeros((0, *size), np.float32)
 

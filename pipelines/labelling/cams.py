@@ -49,7 +49,7 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
     def read(item: Tagged) -> Scaled:
         image = np.ascontiguousarray(dataset.read(item.sample))
         classes = np.flatnonzero(item.tags).astype(np.int32)
-        return Scaled(cam_grid(*image.shape[:2], settings.stride), classes, scaled_photos(image, settings.scales, filter) if len(classes) else [])
+        return Scaled(cam_grid(image.shape[0], image.shape[1], settings.stride), classes, scaled_photos(image, settings.scales, filter) if len(classes) else [])
 
     def group(photo: Scaled):
         return [one.shape for one in photo.photos]

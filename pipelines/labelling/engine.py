@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
 from .timing import Timing
 from .work import Computed, Item, Loaded, Result, Work
@@ -109,14 +109,14 @@ class _Run(Generic[Item, Loaded, Computed, Result]):
                     if not slot.done.done():
                         slot.done.set_exception(error)
 
-    def _hand_on(self, slot: _Slot, computed: Computed) -> None:
+    def _hand_on(self, slot: _Slot, computed: Loaded | Computed) -> None:
         slot.loaded = None  # not needed again, and large
         try:
             self.finishers.submit(self._finish, slot, computed)
         except RuntimeError:  # shut down meanwhile: nobody waits any more
             slot.done.cancel()
 
-    def _finish(self, slot: _Slot, computed: Computed) -> None:
+    def _finish(self, slot: _Slot, computed: Any) -> None:
         if self.stopped.is_set():
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from .timing import Timing
 from .work import Item, Result, Work
 
 
-def each_photo(context: Context, title: str, items: Sequence[Item], work: Work[Item, object, object, Result], timing: Timing) -> Iterator[Result]:
+def each_photo(context: Context, title: str, items: Sequence[Item], work: Work[Item, Any, Any, Result], timing: Timing) -> Iterator[Result]:
     """Do the work for every item and yield the results in order.
 
     Args:

@@ -30,7 +30,8 @@ def true_agreement(work: Path, sample: Sample, mask: np.ndarray, smallest_share:
     """IoU of a photo's label with its mask, mean over its tagged classes; None where there is nothing to compare."""
     if not sample.tags or (mask == IGNORE).all():
         return None
-    label = chosen_label(*(load_label(work / folder, sample.id) for folder in (PLAIN, NORMALISED)), sample.tags, smallest_share)
+    plain, normalised = (load_label(work / folder, sample.id) for folder in (PLAIN, NORMALISED))
+    label = chosen_label(plain, normalised, sample.tags, smallest_share)
     known = mask != IGNORE
     return float(np.mean([agreement(label[known], mask[known], k + 1) for k in sample.tags]))
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError
 from tfwsss.label_audit import Doubt, audit_photo, pixel_confidence
 from tfwsss.pseudolabel import from_grid
@@ -90,7 +91,8 @@ def run(context: Context) -> dict[str, float]:
     share = config.pseudo_labels.smallest_share
     context.folder(f"{NAME}/pixels")
     doubts, photos = [], []
-    for found in each_photo(context, NAME, dataset.samples, Work(lambda sample: sample, lambda sample, _: audit_image(work, sample.id, sample.tags, share)), Timing()):
+    audit: Work[Sample, Any, Any, list[Doubt]] = Work(lambda sample: sample, lambda sample, _: audit_image(work, sample.id, sample.tags, share))
+    for found in each_photo(context, NAME, dataset.samples, audit, Timing()):
         if found:
             names = "|".join(dataset.classes[doubt.label_class] for doubt in found)
             photos.append(PhotoDoubt(found[0].photo, float(np.mean([doubt.confidence for doubt in found])), names))

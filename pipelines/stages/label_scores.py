@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
     """Of the training photos that have a mask, one after another."""
     work, labels = context.work, dataset.num_classes + 1
 
-    def finish(sample: Sample, mask: np.ndarray | None) -> PhotoScores | None:
+    def finish(sample: Sample, mask: Any) -> PhotoScores | None:
         if mask is None:
             return None
         classes, cam = load_cam(work / "cams", sample.id)
@@ -85,7 +85,8 @@ def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
             true_agreement(work, sample, mask, context.config.pseudo_labels.smallest_share),
         )
 
-    found = each_photo(context, "scores of CAMs and walk", dataset.samples, Work(dataset.mask, finish), Timing())
+    scoring: Work[Sample, Any, Any, PhotoScores | None] = Work(dataset.mask, finish)
+    found = each_photo(context, "scores of CAMs and walk", dataset.samples, scoring, Timing())
     return (scores for scores in found if scores is not None)
 
 
@@ -119,14 +120,14 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
     walks: dict[float, ConfusionMatrix] = {}
     of_photo: dict[str, ConfusionMatrix] = {}
     agreements: dict[str, float] = {}
-    for photo in _photo_scores(context, dataset):
-        sweep.merge(photo.cam)
-        plain.merge(photo.plain)
-        for alpha, matrix in photo.walks.items():
+    for scores in _photo_scores(context, dataset):
+        sweep.merge(scores.cam)
+        plain.merge(scores.plain)
+        for alpha, matrix in scores.walks.items():
             walks.setdefault(alpha, ConfusionMatrix(labels)).merge(matrix)
-        of_photo[photo.photo] = photo.label
-        if photo.agreement is not None:
-            agreements[photo.photo] = photo.agreement
+        of_photo[scores.photo] = scores.label
+        if scores.agreement is not None:
+            agreements[scores.photo] = scores.agreement
     if not of_photo:
         console.print("  no masks for the training photos: CAMs, walk and pseudo labels are not scored")
         return [], {}, {}
@@ -150,8 +151,8 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
     for name, photos in {"pseudo labels": used, "pseudo labels, surest 90 %": surest}.items():
         if photos:  # photos with a mask may all be left out
             total = ConfusionMatrix(labels)
-            for photo in photos:
-                total.merge(of_photo[photo])
+            for one in photos:
+                total.merge(of_photo[one])
             rows.append(score_row(name, "train", total, len(photos), classes))
     curves = {
         "CAM": [[float(t), float(value)] for t, value in zip(sweep.thresholds, sweep.miou(), strict=True)],

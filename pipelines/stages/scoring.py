@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def score_folders(context: Context, title: str, dataset: Dataset, folders: dict[
     def finish(sample: Sample, mask: np.ndarray | None) -> dict[str, ConfusionMatrix] | None:
         return None if mask is None else {name: label_matrix(folder, sample, mask, labels) for name, folder in folders.items()}
 
-    for found in each_photo(context, title, dataset.samples, Work(dataset.mask, finish), Timing()):
+    work: Work[Sample, Any, Any, dict[str, ConfusionMatrix] | None] = Work(dataset.mask, finish)
+    for found in each_photo(context, title, dataset.samples, work, Timing()):
         if found is not None:
             count += 1
             for name, matrix in found.items():

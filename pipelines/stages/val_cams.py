@@ -7,6 +7,7 @@ Published figures on evaluation photos give each photo its true tags, which a de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Samp
 
         return compute
 
-    work = Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
+    work: Work[Sample, Any, Any, np.ndarray] = Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
     found = list(each_photo(context, "classifier on the evaluation photos", samples, work, Timing()))
     return np.stack(found) if found else np.zeros((0, dataset.num_classes), np.float32)
 
@@ -105,7 +106,8 @@ def score_val_cams(context: Context, dataset: Dataset, threshold: float) -> tupl
         found = predict_label(classes, enlarge(cam, *mask.shape), threshold=threshold)
         return [ConfusionMatrix(labels).update(mask, label) for label in (found, walked)]
 
-    for found in each_photo(context, "scores of the evaluation photos", dataset.samples, Work(dataset.mask, finish), Timing()):
+    scoring: Work[Sample, Any, Any, list[ConfusionMatrix] | None] = Work(dataset.mask, finish)
+    for found in each_photo(context, "scores of the evaluation photos", dataset.samples, scoring, Timing()):
         if found is not None:
             count += 1
             for matrix, one in zip(total.values(), found, strict=True):
