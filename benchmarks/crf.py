@@ -75,13 +75,13 @@ def main():
     from pathlib import Path
 
     import tensorflow as tf
-    from tfwsss_pipelines.stages.train import weights_path
-    from tfwsss_pipelines.stages.val_cams import WALKS
 
     from tfwsss.data import load_split
     from tfwsss.export.inference import Inference
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
+    from tfwsss_pipelines.engine.context import weights_path
+    from tfwsss_pipelines.stages.val_cams import WALKS
 
     config, work = load_config(arguments.config, arguments.set), Path(arguments.work_dir)
     dataset = load_split(config.data, "val", work)

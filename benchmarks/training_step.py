@@ -32,26 +32,26 @@ def make_step(config, network: str, variant: str):
 
     if variant == "with Keras' batch normalisation":
         stack.BatchNormalization = keras.layers.BatchNormalization
-    from tfwsss_pipelines.stages.affinitynet import affinity_model
-    from tfwsss_pipelines.stages.train import model_arguments
-
     from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
     from tfwsss.models import build_classifier, build_segmenter, head_layers
-    from tfwsss.training import loop
-    from tfwsss.training.losses import multilabel_soft_margin, segmentation_cross_entropy
+    from tfwsss.training.loop import loop
+    from tfwsss.training.losses import PIXEL_LOSSES, multilabel_soft_margin
     from tfwsss.training.optimizer import MOMENTUM, GroupedOptimizer, trainable_variables
+    from tfwsss_pipelines.stages.affinitynet import affinity_model
+    from tfwsss_pipelines.stages.train import model_arguments
 
     settings, classes, rng = getattr(config, network), len(config.data.classes or range(5)), np.random.default_rng(0)
     batch, crop = settings.batch_size, settings.crop
     images = tf.constant(rng.normal(size=(batch, crop, crop, 3)), tf.float32)
     loop.make_deterministic(0)
+    keras.mixed_precision.set_global_policy(settings.precision)
     arguments = model_arguments(settings.model, config.switches.dropout)
     if network == "classifier":
         model, target = build_classifier(settings.model.backbone, classes, **arguments), rng.integers(0, 2, (batch, classes))
         loss = multilabel_soft_margin
     elif network == "segmenter":
         model = build_segmenter(settings.model.backbone, classes, head=settings.head, **arguments)
-        target, loss = rng.integers(0, classes + 1, (batch, crop, crop)), segmentation_cross_entropy
+        target, loss = rng.integers(0, classes + 1, (batch, crop, crop)), PIXEL_LOSSES[settings.loss]
     else:
         model, target = affinity_model(config), rng.integers(0, 3, (batch, crop // 8, crop // 8))
 
@@ -59,7 +59,7 @@ def make_step(config, network: str, variant: str):
             return affinity_loss(pair_affinity(features, settings.radius), affinity_labels(label, settings.radius), total).total
 
     data = {"image": images, "target": tf.constant(target, tf.int32)}
-    task = training.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
+    task = loop.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
     optimizer = GroupedOptimizer(trainable_variables(model), task.head_layers, settings.optimizer, 10_000, MOMENTUM[config.switches.momentum])
     step = loop.make_step(task, settings, tf.distribute.get_strategy(), optimizer, loop.LossScale(settings.precision))
     traced_as = contextlib.nullcontext if variant == "with the graph optimiser" else loop.as_written

@@ -12,8 +12,8 @@ import typer
 from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.config.fields import describe_fields
-from tfwsss.config.files import load_config, preset_names
-from tfwsss.errors import TfwsssError
+from tfwsss.config.files import config_files, load_config, preset_names
+from tfwsss.errors import TfwsssError, WeightsError
 from tfwsss.training.cluster import find_cluster
 
 from .engine.progress import console
@@ -35,11 +35,11 @@ def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None
     return loaded if work_dir is None else loaded.model_copy(update={"work_dir": work_dir})
 
 
-def _runner(config: Config):
+def _runner(config: Config, source: str):
     from .engine.runner import Runner
-    from .stages.order import STAGES
+    from .stages.order import stages_for
 
-    return Runner(STAGES, config)
+    return Runner(stages_for(config), config, config_files(source))
 
 
 class ScoredStage(StrEnum):
@@ -49,9 +49,9 @@ class ScoredStage(StrEnum):
     label_scores = "label_scores"
 
 
-def _run(config: Config, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
+def _run(config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
-    runner = _runner(config)
+    runner = _runner(config, source)
     work = runner.run(first, last, force, any_code)
     if not find_cluster().chief:
         return work
@@ -85,12 +85,12 @@ def run(
     any_code: CodeOption = False,
 ) -> None:
     """Run the pipeline: finished stages are reused, an interrupted one goes on."""
-    _run(_load(config, set_, work_dir), first, last, force=force, any_code=any_code)
+    _run(_load(config, set_, work_dir), config, first, last, force=force, any_code=any_code)
 
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export or report.")],
+    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export or report.")],
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,
@@ -98,13 +98,13 @@ def stage(
     any_code: CodeOption = False,
 ) -> None:
     """Run one stage; those before it must have finished."""
-    _run(_load(config, set_, work_dir), name, name, force=force, any_code=any_code)
+    _run(_load(config, set_, work_dir), config, name, name, force=force, any_code=any_code)
 
 
 @app.command()
 def evaluate(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
     """Score the segmenter against the masks, and print the table of all scores (without a segmenter: tfwsss run CONFIG --until label_scores)."""
-    _run(_load(config, set_, work_dir), "evaluate", "evaluate", any_code=any_code)
+    _run(_load(config, set_, work_dir), config, "evaluate", "evaluate", any_code=any_code)
 
 
 @app.command()
@@ -117,7 +117,7 @@ def export(
 ) -> None:
     """Export the segmenter to SavedModel and ONNX and check that they agree with it."""
     loaded = _load(config, set_, work_dir)
-    work = _run(loaded, "export", "export", any_code=any_code)
+    work = _run(loaded, config, "export", "export", any_code=any_code)
     if bundle:
         from .deployment.bundle import write_bundle
 
@@ -148,20 +148,26 @@ def bench_export(
 @app.command()
 def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption = None, any_code: CodeOption = False) -> None:
     """Write report/index.html."""
-    _run(_load(config, set_, work_dir), "report", "report", any_code=any_code)
+    _run(_load(config, set_, work_dir), config, "report", "report", any_code=any_code)
 
 
 @app.command()
 def summary(
     work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")],
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Work directory of a run that learnt from masks; may be given several times. Prints the ratio to it.", metavar="WORK_DIR"),
+    ] = None,
 ) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
+    from tfwsss.report.ratio import compare
     from tfwsss.report.summary import summarize
 
     from .stages.scoring import load_table
 
-    typer.echo(summarize([load_table(work, stage.value) for work in work_dirs]))
+    tables = [load_table(work, stage.value) for work in work_dirs]
+    typer.echo(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
 
 
 @app.command()
@@ -171,11 +177,12 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for <photo>.png label maps.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Also write <photo>.overlay.jpg.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    max_megapixels: Annotated[float, typer.Option(help="Larger photos are left out before decoding.")] = 50.0,
 ) -> None:
     """Segment photos with an exported model."""
     from .deployment.predict import predict_files
 
-    failed = predict_files(images, model, output, overlay=overlay, device=device)
+    failed = predict_files(images, model, output, overlay=overlay, device=device, max_megapixels=max_megapixels)
     if failed:
         raise typer.Exit(2)
 
@@ -217,6 +224,8 @@ def import_weights(
     load_tensorflow()
     from tfwsss.weights.importing import import_weights as run_import
 
+    if output.resolve() == file.resolve():
+        raise WeightsError(f"{output}: is the file to import; choose another --output")
     backbone, _, builder = model.rpartition("-")
     report = run_import(file, builder, backbone, classes, output, width=width, allow_mismatch=allow_mismatch)
     typer.echo(report.render())

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tfwsss_onnx.segmenter import WARM_UP_RUNS
 
 from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.errors import StageError
 from tfwsss.processes import usable_cores
 from tfwsss.storage.atomic import write_json
+from tfwsss_onnx.segmenter import WARM_UP_RUNS
 
 from ..engine.progress import console
 from ..engine.startup import load_tensorflow

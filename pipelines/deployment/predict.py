@@ -2,43 +2,73 @@
 
 from pathlib import Path
 
-from tfwsss.errors import ExportError, TfwsssError
+from tfwsss.errors import DataError, ExportError, TfwsssError
 from tfwsss.storage.artifacts import save_label
 from tfwsss.storage.atomic import atomic_path
 
 from ..engine.progress import console, progress_bar
 
 
-def _names(images: list[Path]) -> dict[Path, str]:
-    """Result name of each photo: its stem, or its whole name where two photos share a stem."""
-    stems = [image.stem for image in images]
-    return {image: image.stem if stems.count(image.stem) == 1 else image.name for image in images}
+def result_names(images: list[Path]) -> dict[Path, str]:
+    """Result name of each photo: its stem; its whole name where two photos share a stem; with as many of its folders as tell it from the others."""
+    paths = {image: image.resolve() for image in images}
+    first = {path: image for image, path in reversed(paths.items())}  # a photo that is given twice has one result
+    kept = [image for image in paths if first[paths[image]] == image]
+    level = dict.fromkeys(kept, 0)  # 0: stem, 1: name, 2: its folder and name, ...
+
+    def name(image: Path) -> str:
+        return "/".join(paths[image].parts[1:][-level[image] :]) if level[image] else image.stem
+
+    while True:
+        groups: dict[str, list[Path]] = {}
+        for image in kept:
+            groups.setdefault(name(image).casefold(), []).append(image)
+        # The letters' case tells two names apart only where it is all that tells the photos apart.
+        same = [group for group in groups.values() if len({name(image) for image in group}) < len(group) or len({str(paths[image]).casefold() for image in group}) > 1]
+        shared = [image for group in same for image in group if level[image] + 1 < len(paths[image].parts)]
+        if not shared:
+            return {image: name(image) for image in kept}
+        for image in shared:
+            level[image] += 1
 
 
-def predict_files(images: list[Path], model: Path, output: Path, *, overlay: bool = False, device: str = "auto") -> int:
+def _refuse_overwriting(names: dict[Path, str], output: Path, suffixes: tuple[str, ...], model: Path) -> None:
+    inputs = {path.resolve() for path in (*names, model)}
+    for image, name in names.items():
+        for suffix in suffixes:
+            target = output / f"{name}{suffix}"
+            if target.resolve() in inputs:
+                raise DataError(f"{target}: the result of {image} would replace a photo or the model; choose another --output")
+
+
+def predict_files(images: list[Path], model: Path, output: Path, *, overlay: bool = False, device: str = "auto", max_megapixels: float = 50.0) -> int:
     """Write <output>/<name>.png (indexed labels, VOC palette) for each photo, and <name>.overlay.jpg if wanted.
 
-    A photo that cannot be read is reported and left out.
+    A photo that cannot be read, or is larger than `max_megapixels`, is reported and left out.
 
     Returns:
         The number of photos left out.
 
     Raises:
         ExportError: the model cannot be loaded, or not on this device.
+        DataError: a result would replace a photo or the model.
+        OSError: nothing can be written to `output`.
     """
+    from tfwsss.data.image import read_image
     from tfwsss_onnx import Segmenter, SegmenterError
 
-    from tfwsss.data.image import read_image
-
+    names = result_names(images)
+    _refuse_overwriting(names, output, (".png", ".overlay.jpg") if overlay else (".png",), model)
+    output.mkdir(parents=True, exist_ok=True)
     try:
         segmenter = Segmenter(model, device=device)
     except SegmenterError as error:
         raise ExportError(str(error)) from None
     failed = 0
-    with progress_bar("predict", len(images)) as bar:
-        for image, name in _names(images).items():
+    with progress_bar("predict", len(names)) as bar:
+        for image, name in names.items():
             try:
-                photo = read_image(image)
+                photo = read_image(image, max_megapixels)
                 mask = segmenter(photo)
                 save_label(output, name, mask)
                 if overlay:
@@ -48,5 +78,5 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
                 console.print(f"left out: {error}", markup=False, soft_wrap=True)
                 failed += 1
             bar.advance()
-    console.print(f"{len(images) - failed} label maps in {output}", markup=False)
+    console.print(f"{len(names) - failed} label maps in {output}", markup=False)
     return failed

@@ -13,7 +13,9 @@ from tfwsss.training.cluster import Cluster
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
-USABLE = "usable.json"  # split -> ids
+WEIGHTS = "weights.safetensors"  # in a training stage's folder: its network
+USABLE = "usable.json"  # split -> ids; STRONG_MASKS -> ids of the training photos that have one
+STRONG_MASKS = "strong_masks"
 
 
 def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
@@ -27,6 +29,11 @@ def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
         raise StageError("the data stage has no result: run it first (tfwsss run CONFIG --until data)")
     dataset = load_split(config.data, split, work)
     return dataset and dataset.subset(usable[split])
+
+
+def weights_path(work: Path, stage: str) -> Path:
+    """The network that a training stage has left."""
+    return work / stage / WEIGHTS
 
 
 @dataclass

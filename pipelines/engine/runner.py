@@ -5,31 +5,37 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tfwsss.config import Config
+from tfwsss.config import Config, ScenesData
 from tfwsss.errors import StageError
-from tfwsss.storage.atomic import read_json, remove_leftovers, write_json
+from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
+from .contents import contents_of
 from .context import DIGESTS, Context
+from .inputs import named_paths, photo_folders
+from .ownership import (
+    check_files,
+    clear,
+    kept_files,
+    list_files,
+    read_record,
+    refuse_inputs,
+    require_own_folders,
+    write_record,
+)
 from .progress import console
 from .stage import Stage, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
-
-RECORD = "stage.json"
-
-
-def _record(stage: Stage, work: Path) -> dict:
-    return read_json(work / stage.name / RECORD) or {}
 
 
 @contextlib.contextmanager
 def _only_one(work: Path):
     """Two runs in one work directory would overwrite each other's files."""
     work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as file:
+    with (work / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,11 +52,13 @@ class Runner:
     Args:
         stages: all stages, in order; the first is the data stage.
         config: the configuration.
+        files: those it was read from.
     """
 
-    def __init__(self, stages: list[Stage], config: Config):
+    def __init__(self, stages: list[Stage], config: Config, files: Iterable[Path] = ()):
         self.stages = stages
         self.config = config
+        self.files = tuple(files)
         self.cluster = find_cluster()
         self.work = Path(config.work_dir).resolve()
         self.fingerprints: dict[str, str] = {}
@@ -69,12 +77,14 @@ class Runner:
         same settings and data count as finished, and an interrupted stage goes on. Returns the work directory.
 
         Raises:
-            StageError: unknown stage, a missing predecessor, or the work directory is in use.
+            StageError: unknown stage, a missing predecessor, the work directory is in use, or holds what is not of this run.
         """
         begin = self.index(first) if first else 0
         end = self.index(last) if last else len(self.stages) - 1
         if begin > end:
             raise StageError(f"--from {first} comes after --until {last}")
+        if self.cluster.chief:
+            self._protect(end)
         if self.cluster.workers == 1:
             with _only_one(self.work):
                 self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
@@ -89,19 +99,34 @@ class Runner:
             self._run_selected(begin, end, force, any_code, orders.stage)
         return self.work
 
+    def _protect(self, end: int) -> None:
+        """Before anything is touched: what the run will clear must not hold what is not its own."""
+        scenes = ("scenes",) if isinstance(self.config.data, ScenesData) else ()
+        refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, scenes)
+        require_own_folders(self.stages[: end + 1], self.work)
+        refuse_inputs(photo_folders(self.config), self.stages, self.work, scenes)
+
     def _run_selected(
         self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]
     ) -> None:
+        remove_leftovers(self.work, below=False)
+        contents = contents_of(self.work)
         with contextlib.ExitStack() as open_runs:
+            open_runs.callback(contents.save)
             tracking = None
             for position, stage in enumerate(self.stages[: end + 1]):
-                record = _record(stage, self.work)
+                record = read_record(stage, self.work)
                 self._identify(stage)
                 other_code = record.get("recipe") == self.recipes[stage.name] and record["fingerprint"] != self.fingerprints[stage.name]
                 anew = force and position >= begin
                 if other_code and any_code and not anew:
                     self.fingerprints[stage.name] = record["fingerprint"]  # what was made of it is of this one
                 finished = record.get("finished") and record["fingerprint"] == self.fingerprints[stage.name]
+                if finished and not anew and (gone := check_files(stage, self.work, contents)):
+                    if position < begin:
+                        raise StageError(f"{gone[0]}: gone; run stage {stage.name} first (tfwsss run CONFIG --until {stage.name})")
+                    console.print(f"  {gone[0]}{f' and {len(gone) - 1} more' if len(gone) > 1 else ''}: gone; stage {stage.name} makes it again", markup=False)
+                    finished = False
                 if position < begin and not finished:
                     raise StageError(self._not_there(stage, record, other_code))
                 if finished and not anew:
@@ -130,9 +155,9 @@ class Runner:
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
     def _run_stage(self, stage: Stage, record: dict, tracker, parent, together) -> None:
-        identity = self.fingerprints[stage.name]
+        identity, contents = self.fingerprints[stage.name], contents_of(self.work)
         if record.get("fingerprint") != identity:
-            stage.clear(self.work)
+            clear(stage, self.work, contents)
             record = {}
         else:
             for folder in stage.folders(self.work):
@@ -143,13 +168,15 @@ class Runner:
         console.print(f"[bold]▶ {stage.name}[/]" + (" (goes on)" if record else ""))
         with tracker.stage_run(stage.name, identity, parent, record.get("run_id")) as run:
             record = {"fingerprint": identity, "recipe": self.recipes[stage.name], "finished": False, "run_id": run.id}
-            write_json(self.work / stage.name / RECORD, record)
+            write_record(stage, self.work, record)
+            before = contents.digests(kept_files(stage, self.work))
             run.params(settings_of(stage, self.config))
             with together(stage):
                 metrics = stage.run(Context(self.config, self.work, run, cluster=self.cluster)) or {}
             seconds = time.monotonic() - started
             run.metrics({**metrics, "seconds": seconds})
-            write_json(self.work / stage.name / RECORD, {**record, "finished": True, "seconds": round(seconds, 1), "metrics": metrics})
+            list_files(stage, self.work, contents, before)
+            write_record(stage, self.work, {**record, "finished": True, "seconds": round(seconds, 1), "metrics": metrics})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
         console.print(f"[green]✓[/] {stage.name} in {seconds:.0f} s  {shown}")
 

@@ -8,7 +8,6 @@ import ast
 import hashlib
 import importlib.util
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -50,19 +49,8 @@ class Stage:
     kept: tuple[str, ...] = ()
 
     def folders(self, work: Path) -> list[Path]:
+        """All folders it writes and, when its settings have changed, clears."""
         return [work / self.name, *(work / output for output in self.outputs)]
-
-    def clear(self, work: Path) -> None:
-        """Remove the results of an earlier configuration, all but what is `kept`."""
-        kept = {work / path for path in self.kept}
-        for folder in self.folders(work):
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if path in kept:
-                    continue
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
 
 
 def digest(value) -> str:

@@ -19,11 +19,12 @@ from pydantic import BaseModel
 
 from tfwsss.errors import StageError
 
+from .inputs import DEFAULT_STORE
+
 FINGERPRINT_TAG = "tfwsss.fingerprint"
 STAGE_TAG = "tfwsss.stage"
 PARENT_TAG = "mlflow.parentRunId"
 NAME_TAG = "mlflow.runName"
-DEFAULT_STORE = "mlflow.db"
 MAX_VALUE = 500  # characters of a parameter value every MLflow store takes
 
 
@@ -76,7 +77,7 @@ def _alone_in_new_store():
     if scheme or not found or not Path(path).parent.is_dir():
         yield  # a server, a folder, another database, or a place that MLflow will complain about
         return
-    with Path(f"{path}.lock").open("w") as file:
+    with Path(f"{path}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -4,6 +4,7 @@ from tfwsss.config import Config
 
 from ..engine.context import Context
 from ..engine.stage import Stage
+from .training_labels import labelled_photos
 
 FEATURES = {"released": 448, "paper": 896}
 
@@ -28,7 +29,7 @@ def run(context: Context) -> dict[str, float]:
     from .train import train_stage
 
     config, settings = context.config, context.config.affinitynet
-    dataset = context.dataset("train")
+    dataset, labels = labelled_photos(context, settings.labels, "affinity_labels")
 
     def loss(features, batch, total):
         affinity = pair_affinity(features, settings.radius)
@@ -44,7 +45,7 @@ def run(context: Context) -> dict[str, float]:
         build=lambda: affinity_model(config),
         batches=lambda epoch, part: affinity_batches(
             dataset,
-            context.work / "affinity_labels",
+            labels,
             settings,
             normalization(settings.model.backbone),
             canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
@@ -67,14 +68,14 @@ STAGE = Stage(
     code=(
         "tfwsss_pipelines.stages.affinitynet",
         "tfwsss_pipelines.stages.train",
-        "tfwsss.training.loop",
-        "tfwsss.training.optimizer",
+        "tfwsss.training",
         "tfwsss.stack",
         "tfwsss.affinity",
         "tfwsss.models",
         "tfwsss.weights",
         "tfwsss.normalization",
         "tfwsss.data.inputs",
+        "tfwsss.data.label_sources",
         "tfwsss.data.augment",
         "tfwsss.data.changes",
         "tfwsss.data.label_grid",

@@ -50,10 +50,8 @@ STAGE = Stage(
     code=(
         "tfwsss_pipelines.stages.classifier",
         "tfwsss_pipelines.stages.train",
-        "tfwsss.training.loop",
-        "tfwsss.training.optimizer",
+        "tfwsss.training",
         "tfwsss.stack",
-        "tfwsss.training.losses",
         "tfwsss.models",
         "tfwsss.weights",
         "tfwsss.normalization",

@@ -1,7 +1,7 @@
 """Stage `data`: makes the data set available, checks every photo, and sets the bad ones aside.
 
 data/quarantine.csv     photos left out, with the reason
-data/usable.json        ids of the others, for each split
+data/usable.json        ids of the others, for each split, and of the training photos with a mask to learn from
 data/digests.json       digests of their content, part of every later stage's fingerprint
 """
 
@@ -14,11 +14,13 @@ from pathlib import Path
 from tfwsss.config import CocoData, Config
 from tfwsss.data import Dataset, load_split
 from tfwsss.data.check import check_images
+from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
 from tfwsss.storage.atomic import write_json, write_text
 
-from ..engine.context import DIGESTS, USABLE, Context
+from ..engine.contents import contents_of
+from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
 
@@ -32,20 +34,18 @@ def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | N
         return None
     if isinstance(config.data, CocoData):
         return config.data.train_json if split == "train" else config.data.val_json
-    return dataset.masks.path(sample)
+    return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
 
 
-def _signature(path: Path | None) -> list[int] | None:
-    """Size and time of change: enough to see that a file is another one, without reading it."""
-    try:
-        status = path.stat() if path is not None else None
-    except FileNotFoundError:
-        status = None
-    return status and [status.st_size, status.st_mtime_ns]
+def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
+    """The file a sample's strong mask is read from."""
+    if dataset.strong_masks is None or isinstance(config.data, CocoData):
+        return dataset.strong_masks and config.data.strong_masks
+    return dataset.strong_masks.path(sample)
 
 
 def file_signatures(config: Config, work: Path) -> dict[str, str]:
-    """Digest that changes when a photo, a tag or a mask changes: what the first stage's fingerprint is made of.
+    """Digest that changes when the content of a photo, a tag or a mask changes: what the first stage's fingerprint is made of.
 
     Raises:
         DataError: the data set cannot be listed.
@@ -54,9 +54,12 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
     for split in SPLITS:
         dataset = load_split(config.data, split, work)
         for sample in dataset.samples if dataset else ():
-            mask = _signature(_mask_file(config, dataset, split, sample))
-            listing.append([split, sample.id, sample.tags, _signature(sample.image), mask])
-    return {"files": digest(listing)}
+            files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
+            listing.append([split, sample.id, sample.tags, files])
+    contents = contents_of(work)
+    found = contents.digests(path for *_, files in listing for path in files if path is not None)
+    contents.save()
+    return {"files": digest([[*rest, [found.get(path) for path in files]] for *rest, files in listing])}
 
 
 def _write_quarantine(path: Path, problems: list[tuple]) -> None:
@@ -85,6 +88,12 @@ def run(context: Context) -> dict[str, float]:
             continue
         with progress_bar(f"check {split} photos", len(dataset.samples), config.runtime.progress) as bar:
             found, contents = check_images(dataset, workers, bar.advance, require_tags=split == "train" and config.data.untagged == "leave_out")
+        if dataset.strong_masks is not None:
+            damaged, strong = check_strong_masks(dataset.subset(contents))
+            found += damaged
+            contents = {name: content for name, content in contents.items() if name not in {problem.id for problem in damaged}}
+            usable[STRONG_MASKS], digests[STRONG_MASKS] = sorted(strong), digest(strong)
+            metrics["train_strong_masks"] = len(strong)
         problems += [(split, problem.id, problem.path, problem.reason) for problem in found]
         usable[split] = sorted(contents)
         kept = dataset.subset(contents)
@@ -103,6 +112,8 @@ def run(context: Context) -> dict[str, float]:
             f"{bad} of {train + bad} training photos are unusable, more than data.max_bad_fraction "
             f"{config.data.max_bad_fraction:g} allows; see {folder / QUARANTINE}"
         )
+    if not usable.get(STRONG_MASKS, True):
+        raise DataError(f"data.strong_masks: none of the {train} training photos has a mask in {config.data.strong_masks}")
     write_json(folder / USABLE, usable)
     write_json(folder / DIGESTS, digests)
     return metrics
@@ -114,5 +125,5 @@ STAGE = Stage(
     data=("files",),
     signatures=file_signatures,
     settings=("data",),
-    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.image"),
+    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.strong_masks", "tfwsss.data.image"),
 )

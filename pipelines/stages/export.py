@@ -7,14 +7,13 @@ lies where deployments look for models. SavedModels of earlier versions stay: a 
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 from PIL import Image
 
-from tfwsss.storage.atomic import read_json, write_json
+from tfwsss.storage.atomic import read_json, remove, replace_folder, write_json
 
-from ..engine.context import DIGESTS, Context
+from ..engine.context import DIGESTS, Context, weights_path
 from ..engine.progress import console
 from ..engine.stage import Stage
 from .scoring import load_table
@@ -43,10 +42,15 @@ def _warmup_photos(dataset, count: int) -> list[bytes]:
 
 
 def _replace(source: Path, target: Path) -> None:
+    """Move a checked artefact to its place; a version is replaced only by another export of it."""
+    from tfwsss.export.saved_model import require_replaceable
+
     target.parent.mkdir(exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
-    source.replace(target)
+    if source.is_dir():
+        require_replaceable(target)
+        replace_folder(source, target)
+    else:
+        source.replace(target)
 
 
 def _check_lower_precisions(context: Context, folder: Path) -> dict:
@@ -84,8 +88,6 @@ def run(context: Context) -> dict[str, float]:
     from tfwsss.export import ParityCheck, export_onnx, export_saved_model
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
-
-    from .train import weights_path
 
     config, settings, work = context.config, context.config.export, context.work
     folder, unchecked = context.folder("export"), context.folder("export/unchecked")
@@ -140,7 +142,7 @@ def run(context: Context) -> dict[str, float]:
     for name in names:
         _replace(unchecked / name, folder / name)
     write_json(folder / "parity.json", parity)
-    shutil.rmtree(unchecked)
+    remove(unchecked)
     for name in ("parity.json", *names):
         context.run.artifact(folder / name, folder=SAVED_MODEL if name.startswith(SAVED_MODEL) else "")
     metrics = {f"parity/{name}/pixels_within_error": entry["different_pixels"] for name, entry in parity["artefacts"].items()}

@@ -1,5 +1,10 @@
 """The stages in the order they run."""
 
+from dataclasses import replace
+
+from tfwsss.config import Config
+
+from ..engine.context import STRONG_MASKS
 from ..engine.stage import Stage
 from . import (
     affinity_labels,
@@ -9,6 +14,7 @@ from . import (
     data,
     evaluate,
     export,
+    label_audit,
     label_scores,
     pseudo_labels,
     report,
@@ -17,5 +23,26 @@ from . import (
 
 STAGES: list[Stage] = [
     module.STAGE
-    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export, report)
+    for module in (data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_audit, label_scores, segmenter, evaluate, export, report)
 ]
+LABELLING = ("cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit", "label_scores")  # from the classifier to pseudo labels
+LEARNING_FROM_LABELS = ("affinitynet", "segmenter")
+
+
+def stages_for(config: Config) -> list[Stage]:
+    """The stages that a configuration needs, in order.
+
+    A segmenter that learns from masks needs no pseudo labels, and a classifier only to start from. A stage that learns
+    from masks depends on them, too.
+    """
+    unneeded: set[str] = set()
+    if config.segmenter.labels == "masks":
+        unneeded = {*LABELLING, *(() if config.segmenter.model.weights == "classifier" else ("classifier",))}
+    stages = []
+    for stage in STAGES:
+        if stage.name in unneeded:
+            continue
+        if stage.name in LEARNING_FROM_LABELS and getattr(config, stage.name).labels == "masks":
+            stage = replace(stage, data=(*stage.data, STRONG_MASKS))
+        stages.append(replace(stage, needs=tuple(name for name in stage.needs if name not in unneeded)))
+    return stages

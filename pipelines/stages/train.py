@@ -17,16 +17,10 @@ from tfwsss.training.loop import CHECKPOINT, Task, fit, make_deterministic
 from tfwsss.training.optimizer import MOMENTUM
 from tfwsss.weights import LoadReport, load_weights, named_variables, save_weights
 
-from ..engine.context import Context
+from ..engine.context import WEIGHTS, Context, weights_path
 from ..engine.progress import console, progress_bar
 
-WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
-
-
-def weights_path(work: Path, stage: str) -> Path:
-    """Where a training stage leaves its model."""
-    return work / stage / WEIGHTS
 
 
 def model_arguments(model: Model, dropout: str) -> dict:
@@ -51,7 +45,8 @@ def load_start_weights(model: keras.Model, settings: Model, work: Path) -> LoadR
     else:
         path = weights_path(work, "classifier") if settings.weights == "classifier" else Path(settings.weights)
         report = load_weights(model, path)
-    console.print(f"  start weights {settings.weights}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
+    origin = f" ({report.source})" if settings.weights == "imagenet" else ""
+    console.print(f"  start weights {settings.weights}{origin}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
     return report
 
 
@@ -67,6 +62,7 @@ def train_stage(
     loss: Callable,
     metrics: Mapping | None = None,
     compared: Callable = lambda outputs, batch: (),
+    ema: float | None = None,
 ) -> dict[str, float]:
     """Train one network and save it as <name>/weights.safetensors. Of several workers only the chief writes and reports.
 
@@ -78,6 +74,7 @@ def train_stage(
         momentum: the value of SGD's momentum, by switch.
         build: makes the model (called under the strategy's scope and the precision policy).
         batches, loss, metrics, compared: see `tfwsss.training.loop.Task`.
+        ema: see `tfwsss.training.loop.fit`.
 
     Returns:
         The last epoch's entries as final_<name> (<name> alone is MLflow's series over the epochs); nothing after 0 epochs.
@@ -114,6 +111,7 @@ def train_stage(
             task,
             settings,
             momentum=MOMENTUM[momentum],
+            ema=ema,
             folder=folder,
             strategy=strategy,
             cluster=context.cluster,

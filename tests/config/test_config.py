@@ -59,6 +59,8 @@ def write(folder, name, values):
         ({"affinitynet": {"crop": 60}}, "affinitynet: crop: expected a multiple of 8 and at least 72 for radius 5, found 60"),
         ({"affinitynet": {"crop": 72, "radius": 6}}, "affinitynet: crop: expected a multiple of 8 and at least 88 for radius 6, found 72"),
         ({"classifier": {"epochs": 0}}, "classifier: epochs: 0 needs the file of a trained network as model.weights, found None"),
+        ({"segmenter": {"labels": "masks"}}, "configuration: segmenter.labels: masks needs data.strong_masks, which names the masks that training may learn from"),
+        ({"affinitynet": {"labels": "masks", "label_source": "scores"}}, "affinitynet: label_source: scores are the CRF's, which labels: masks does without; expected label_source: labels"),
         # A field that takes a name or a section: what is said is about the one that was meant.
         ({"affinity_labels": {"alphas": "psa"}}, "affinity_labels.alphas: Input should be 'auto', 'psa-released' or 'psa-cvpr', found 'psa'"),
         ({"affinity_labels": {"alphas": {"low": 9, "high": 4, "walk": 6}}}, "affinity_labels.alphas: expected low <= walk <= high"),

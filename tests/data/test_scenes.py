@@ -146,3 +146,32 @@ def test_empty_scenes_have_no_tag_and_leave_the_others_as_they_are(tmp_path):
     for bare, before, after in zip(empty, full.samples, some.samples, strict=True):
         assert bare == (not some.mask(after).any())
         assert bare or before.image.read_bytes() == after.image.read_bytes()
+
+
+def test_what_somebody_else_put_among_the_scenes_stays(tmp_path):
+    config = ScenesData(format="scenes", train_images=2, val_images=1, size=48)
+    read_scenes(config, "train", tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "scenes/notes/sub").mkdir(parents=True)
+    for name in ("scenes/notes/sub/a.txt", "scenes/train/mine.png", "scenes/train/00000.png.bak"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "scenes/masks/link").symlink_to(tmp_path / "mine")
+    read_scenes(config.model_copy(update={"train_images": 1}), "train", tmp_path)
+    for name in ("scenes/notes/sub/a.txt", "scenes/train/mine.png", "scenes/train/00000.png.bak"):
+        assert (tmp_path / name).read_text() == "mine"
+    assert (tmp_path / "scenes/masks/link").readlink() == tmp_path / "mine"
+    assert not (tmp_path / "scenes/train/00001.png").exists() and (tmp_path / "scenes/train/00000.png").exists()
+
+
+@pytest.mark.parametrize("settings", [None, "{", "[]", "{}"])
+def test_a_link_and_a_folder_with_other_settings_are_refused(tmp_path, settings):
+    folder = tmp_path / "work/scenes"
+    if settings is None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "work").mkdir()
+        folder.symlink_to(tmp_path / "mine")
+    else:
+        folder.mkdir(parents=True)
+        (folder / "scenes.json").write_text(settings)
+    with pytest.raises(DataError, match="is a link|was not written by the scene generator"):
+        read_scenes(ScenesData(format="scenes", train_images=1, val_images=1), "train", tmp_path / "work")

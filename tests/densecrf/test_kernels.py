@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
+
 from tfwsss_densecrf import Kernels
 from tfwsss_densecrf.compiled import compiled
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from tfwsss_densecrf.lattice import BLOCK, FIRST_CAPACITY, filter_gain, normalised_lattice
 
 

@@ -13,9 +13,9 @@ from tfwsss import models
 from tfwsss.config import Model
 
 SMALL = {"resnet38": 0.125, "vgg16": 0.125, "resnet50": 0.125, "resnet50v15": 0.125, "resnet50irn": 0.125,
-         "mobilenet": 0.25, "mobilenetv2": 0.25}  # fmt: skip
+         "mobilenet": 0.25, "mobilenetv2": 0.25, "efficientnetlite0": 0.125, "efficientnetlite2": 0.125}  # fmt: skip
 FINEST = {name: models.BACKBONES[name].output_strides[0] for name in SMALL}
-NETWORKS = ["classifier", "affinitynet", "atrous", "deeplabv3plus"]
+NETWORKS = ["classifier", "affinitynet", "atrous", "deeplabv3plus", "lraspp"]
 CLASSES = 3
 SIZE = (45, 67)
 
@@ -71,7 +71,7 @@ def test_the_registry_is_covered():
 @pytest.mark.parametrize(
     "network, backbone",
     [
-        *((network, name) for network in ("classifier", "affinitynet", "deeplabv3plus") for name in sorted(SMALL)),
+        *((network, name) for network in ("classifier", "affinitynet", "deeplabv3plus", "lraspp") for name in sorted(SMALL)),
         *(("atrous", name) for name in ("resnet38", "mobilenet")),
     ],
 )

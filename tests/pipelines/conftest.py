@@ -1,13 +1,12 @@
 """A pipeline small enough to run in seconds, and a way to kill it at a chosen image."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.decoys import environment_with, make_decoys
 from tests.pipelines.warm_start import forked
 
 TINY = {
@@ -52,23 +51,19 @@ def tiny_config(tmp_path_factory) -> Path:
     return path
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """With an MLflow store in `folder`."""
-    return os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
+def _environment(folder: Path, users: Path) -> dict[str, str]:
+    """With an MLflow store in `folder`, and folders of a user's own on PYTHONPATH whose names are those of ours."""
+    return environment_with(users, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
 
 
 @pytest.fixture(scope="session")
 def cli(tmp_path_factory):
     """Run `tfwsss ARGUMENTS` in a folder with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
-    logs = tmp_path_factory.mktemp("logs")
+    logs, users = tmp_path_factory.mktemp("logs"), make_decoys(tmp_path_factory.mktemp("users"))
 
     def run(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
         program, words = (str(DRIVER), (*driver, *arguments)) if driver else ("tfwsss_pipelines.cli", arguments)
-        return forked(folder, program, words, _environment(folder), logs)
+        return forked(folder, program, words, _environment(folder, users), logs)
 
     return run
 
@@ -76,8 +71,9 @@ def cli(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_config) -> Path:
     """Work directory of a whole, uninterrupted run of the command as users start it. Tests must leave it as it is."""
-    folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "run", str(tiny_config), "--work-dir", "work"]
-    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
+    folder = make_decoys(tmp_path_factory.mktemp("finished"))
+    done = subprocess.run(
+        ["tfwsss", "run", str(tiny_config), "--work-dir", "work"], cwd=folder, env=_environment(folder, folder), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return folder / "work"

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from tfwsss_onnx.http_service.admission import Admission
 from tfwsss_onnx.http_service.failures import Busy
 

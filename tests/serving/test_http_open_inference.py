@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from PIL import Image
+
 from tfwsss_onnx import Segmenter
 
 

@@ -6,6 +6,8 @@ import threading
 import numpy as np
 import onnxruntime
 import pytest
+
+from tfwsss import crf as training_crf
 from tfwsss_onnx import (
     Cancellation,
     Cancelled,
@@ -17,8 +19,6 @@ from tfwsss_onnx import (
     dense_crf,
 )
 from tfwsss_onnx import providers as providers_module
-
-from tfwsss import crf as training_crf
 
 SHAPES = ((33, 47), (33, 47), (20, 64), (33, 47))
 

@@ -13,13 +13,13 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format, wrappers_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from tfwsss_pipelines.deployment.bundle import saved_versions, version_labels, write_bundle
-from tfwsss_tf_serving.messages import message_class
 
 from tests.tf_serving.conftest import png
 from tfwsss.config import Serving
 from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError, ExportError
+from tfwsss_pipelines.deployment.bundle import saved_versions, version_labels, write_bundle
+from tfwsss_tf_serving.messages import message_class
 
 _Field = descriptor_pb2.FieldDescriptorProto
 

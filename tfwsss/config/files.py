@@ -57,17 +57,19 @@ def _merge(base: dict, top: dict) -> dict:
     return merged
 
 
-def _read_with_bases(path: Path, seen: tuple[Path, ...] = ()) -> dict:
+def _read_with_bases(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict, tuple[Path, ...]]:
+    """(values, all files they come from)"""
     path = path.resolve()
     if path in seen:
         raise ConfigError(f"{path}: 'extends' goes in a circle")
-    value = _read_yaml(path)
+    value, seen = _read_yaml(path), (*seen, path)
     base = value.pop("extends", None)
     if base is None:
-        return value
+        return value, seen
     if not isinstance(base, str):
         raise ConfigError(f"{path}: extends: expected the name of a preset or file, found {base!r}")
-    return _merge(_read_with_bases(_find(base, path.parent), (*seen, path)), value)
+    below, seen = _read_with_bases(_find(base, path.parent), seen)
+    return _merge(below, value), seen
 
 
 def _apply_override(values: dict, override: str) -> dict:
@@ -97,6 +99,11 @@ def parse_config(values: dict, source: str = "configuration") -> Config:
         raise ConfigError(f"{source}:{lines}") from None
 
 
+def config_files(name) -> tuple[Path, ...]:
+    """The files that `load_config` reads: the named one and those it extends. Errors as there."""
+    return _read_with_bases(_find(name))[1]
+
+
 def load_config(name, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Load a configuration.
 
@@ -107,8 +114,7 @@ def load_config(name, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     Raises:
         ConfigError: the file is missing or not YAML, or a field is unknown, missing or of the wrong type.
     """
-    path = _find(name)
-    values = _read_with_bases(path)
+    values, _ = _read_with_bases(_find(name))
     for override in overrides:
         values = _apply_override(values, override)
     return parse_config(values, str(name))

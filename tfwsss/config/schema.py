@@ -67,6 +67,8 @@ class VocData(DataSection):
     val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
     tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
     mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+    train_mask_list: str | None = Field(None, description="as train_list: the training photos whose masks in mask_folder count in scores; None: all that have one")
+    strong_masks: str | None = Field(None, description="folder of indexed masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
 
 
 class CocoData(DataSection):
@@ -77,6 +79,7 @@ class CocoData(DataSection):
     train_images: Path
     val_json: Path | None = None
     val_images: Path | None = None
+    strong_masks: Path | None = Field(None, description="instances file whose shapes training may learn from, see segmenter.labels, often train_json itself; None: there are none")
 
 
 class FolderData(DataSection):
@@ -88,6 +91,7 @@ class FolderData(DataSection):
     val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
     val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
     mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+    strong_masks: str | None = Field(None, description="folder of such masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
 
 
 class ScenesData(DataSection):
@@ -98,6 +102,7 @@ class ScenesData(DataSection):
     val_images: PositiveInt = 100
     size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
     empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
+    strong_masks: Literal["exact"] | None = Field(None, description="exact: training may learn from the masks the scenes were drawn with, see segmenter.labels")
     seed: Seed = 0
 
 
@@ -108,7 +113,7 @@ Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminat
 
 
 class Model(Section):
-    backbone: Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2"] = "resnet38"
+    backbone: Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2", "efficientnetlite0", "efficientnetlite2"] = "resnet38"
     width: PositiveFloat = Field(1.0, description="channel multiplier of the backbone (alpha of the mobilenets)")
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
@@ -162,6 +167,7 @@ class AffinityNet(Training):
     epochs: NonNegativeInt = 8
     batch_size: PositiveInt = 8
     radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the confident labels of the stage affinity_labels, or masks: those of data.strong_masks, the upper bound of the walk")
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
     crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
 
@@ -172,11 +178,19 @@ class AffinityNet(Training):
             raise ValueError(f"crop: expected a multiple of 8 and at least {smallest} for radius {self.radius}, found {self.crop}")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_label(self):
+        if self.labels == "masks" and self.label_source == "scores":
+            raise ValueError("label_source: scores are the CRF's, which labels: masks does without; expected label_source: labels")
+        return self
+
 
 class Segmenter(Training):
-    head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the pseudo labels, or masks: those of data.strong_masks (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
+    head: Literal["auto", "atrous", "deeplabv3plus", "lraspp"] = Field("auto", description="atrous: the two-conv head of ResNet38; lraspp: MobileNetV3's, for phones; auto: atrous for resnet38, deeplabv3plus for the others")
     scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
-    loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    loss: Literal["cross_entropy", "ohem", "balanced"] = Field("cross_entropy", description="ohem: over the hard pixels only; balanced: background and foreground averaged apart")
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="decay of an exponential moving average of the weights, which is what is evaluated and exported; null: the last step's weights")
 
 
 # ---------------------------------------------------------------------------------------- the method's steps
@@ -187,6 +201,7 @@ class Cams(Section):
     flip: bool = True
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
     dtype: Literal["float16", "float32"] = "float16"
+    stride: Literal[1, 2, 4, 8] = Field(4, description="the maps are kept with one value for so many pixels in each direction, and enlarged bilinearly where they are used; 1: at the photo's size, as the reference does")
 
 
 class Crf(Section):
@@ -196,7 +211,7 @@ class Crf(Section):
     bilateral_sxy: PositiveFloat = 80.0
     bilateral_srgb: PositiveFloat = 13.0
     bilateral_compat: PositiveFloat = 10.0
-    engine: Annotated[Literal["numba", "pydensecrf"], AfterValidator(_installed)] = Field("numba", description="numba: ours, compiled on this machine, in threads / pydensecrf: the reference's library, if installed, in processes; same result")
+    engine: Annotated[Literal["numba", "pydensecrf"], AfterValidator(_installed)] = Field("numba", description="numba: ours, compiled on this machine, on all cores / pydensecrf: the reference's library, if installed, on one core; same result")
 
 
 class LabelCrf(Crf):
@@ -239,6 +254,7 @@ class PseudoLabels(Section):
     tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
     more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
     crf: LabelCrf | None = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
+    smallest_share: Fraction = Field(0.01, description="a tagged class with a smaller part of a label's pixels has vanished from it, see switches.label_tags")
 
 
 class Evaluate(Section):
@@ -312,13 +328,15 @@ class Switches(Section):
     dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv")
     resize_filter: Fidelity = Field("corrected", description="photo resizing: PIL bicubic, which overshoots / PIL bilinear, both antialiased")
     crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1")
+    label_tags: Fidelity = Field("corrected", description="labels from which a tagged class has vanished: used as they are / made anew of normalised maps, or left out; 255 where both labels differ")
     affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper")
 
 
 class Runtime(Section):
     """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
 
-    workers: int = Field(0, ge=0, description="threads for the CRF, processes for image checks; 0: one per core")
+    workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
+    photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 
@@ -340,3 +358,10 @@ class Config(Section):
     report: Report = Report()
     switches: Switches = Switches()
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _masks_to_learn_from(self):
+        for name in ("affinitynet", "segmenter"):
+            if getattr(self, name).labels == "masks" and self.data.strong_masks is None:
+                raise ValueError(f"{name}.labels: masks needs data.strong_masks, which names the masks that training may learn from")
+        return self

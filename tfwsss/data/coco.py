@@ -63,10 +63,24 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         samples.append(Sample(image_id, folder / relative, tuple(sorted(positions[t] for t in tags if t in positions))))
     if not samples:
         raise DataError(f"{path}: lists no images")
-    labels = {number: positions.get(name, IGNORE - 1) + 1 for number, name in names.items()}
     numbers = dict(zip(seen, index.imgs, strict=True))
-    masks = CocoMasks(path, index, numbers, labels, config.max_megapixels)
-    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())))
+    masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
+    strong_masks = _strong_masks(config, positions) if split == "train" and config.strong_masks is not None else None
+    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
+
+
+def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
+    return {number: positions.get(category["name"], IGNORE - 1) + 1 for number, category in index.cats.items()}
+
+
+def _strong_masks(config: CocoData, positions: dict[str, int]) -> CocoMasks:
+    path = config.strong_masks
+    index = _load(path)
+    numbers = {
+        relative_photo_path(str(photo["file_name"]), f"{path}, image {number}").with_suffix("").as_posix(): number
+        for number, photo in index.imgs.items()
+    }
+    return CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
 
 
 @dataclass(frozen=True)
@@ -87,13 +101,15 @@ class CocoMasks:
     labels: dict[int, int]
     max_megapixels: float
 
-    def __call__(self, sample: Sample) -> np.ndarray:
-        """[H, W] uint8: objects over crowds (255), small ones over large ones.
+    def __call__(self, sample: Sample) -> np.ndarray | None:
+        """[H, W] uint8: objects over crowds (255), small ones over large ones; None for a photo the file does not list.
 
         Raises:
             DataError: a shape is malformed or lies outside the photo.
         """
-        number = self.numbers[sample.id]
+        number = self.numbers.get(sample.id)
+        if number is None:
+            return None
         photo = self.index.imgs[number]
         height, width = int(photo["height"]), int(photo["width"])
         where = f"{self.path}, image {number}"

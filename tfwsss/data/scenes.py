@@ -2,6 +2,8 @@
 
 import csv
 import itertools
+import re
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +17,11 @@ from tfwsss.data.scene_drawing import CLASSES, draw_scene
 from tfwsss.errors import DataError
 from tfwsss.processes import map_in_processes, usable_cores
 from tfwsss.storage.artifacts import save_label
-from tfwsss.storage.atomic import atomic_path, read_json, write_json
+from tfwsss.storage.atomic import atomic_folder, is_temporary, read_json, write_json
 
 GENERATOR_VERSION = 3  # part of the settings: scenes of an older generator are drawn anew
 SMALLEST = 32
+_OWN_FILE = re.compile(r"scenes\.json|(train|val)\.csv|(masks/)?(train|val)/[0-9]{5,}\.png")
 WORTH_PROCESSES = 64  # scenes; starting processes takes as long as drawing this many
 
 
@@ -47,12 +50,15 @@ def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Pa
         "train_images": config.train_images,
         "val_images": config.val_images,
     }
-    found = read_json(folder / "scenes.json")
+    if folder.is_symlink():
+        raise DataError(f"{folder}: is a link; generated scenes are written and removed there: remove the link or choose another work_dir")
+    found = _settings_of(folder)
     if found is None and folder.exists():
         raise DataError(f"{folder}: exists but was not written by the scene generator; move it away")
     if found != settings:
-        with atomic_path(folder) as temporary:
+        with atomic_folder(folder, replace=True) as temporary:
             _write(temporary, settings)
+            _keep_others(folder, temporary)
     return read_folder(
         FolderData(
             format="folder",
@@ -60,12 +66,32 @@ def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Pa
             train_csv="train.csv",
             val_csv="val.csv",
             mask_folder="masks",
+            strong_masks=None if config.strong_masks is None else "masks",
             classes=classes,
             max_megapixels=config.max_megapixels,
             max_bad_fraction=config.max_bad_fraction,
         ),
         split,
     )
+
+
+def _settings_of(folder: Path) -> dict | None:
+    """What the scenes in a folder were drawn with; None where the generator has written nothing."""
+    try:
+        found = read_json(folder / "scenes.json")
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "version" in found and "train_images" in found else None
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """Copy what somebody else has put among the scenes, which are about to be removed; a kill meanwhile costs nothing."""
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old)
+        others = path.is_symlink() or not path.is_dir()
+        if others and not _OWN_FILE.fullmatch(name.as_posix()) and not any(is_temporary(part) for part in name.parts):
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / name, follow_symlinks=False)
 
 
 def _write(folder: Path, settings: dict) -> None:

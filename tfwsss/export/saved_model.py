@@ -11,13 +11,30 @@ import tensorflow as tf
 from tfwsss.errors import ExportError
 from tfwsss.export.decode import decode_image
 from tfwsss.export.inference import Inference
-from tfwsss.export.metadata import describe
+from tfwsss.export.metadata import FORMAT, describe
 from tfwsss.export.warmup import warmup_requests, write_warmup
 from tfwsss.normalization import Normalization
-from tfwsss.storage.atomic import atomic_path
+from tfwsss.storage.atomic import atomic_folder, read_json
 
 IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 IMAGE_BYTES = tf.TensorSpec([None], tf.string, name="image_bytes")
+
+
+def require_replaceable(folder) -> None:
+    """Refuse to write a version where there is anything but an earlier export of it.
+
+    Raises:
+        ExportError: the path is a link or a file, or the folder was not written by `export_saved_model`.
+    """
+    folder = Path(folder)
+    if not folder.is_symlink() and not folder.exists():
+        return
+    try:
+        described = None if folder.is_symlink() else read_json(folder / "assets/metadata.json")
+    except (OSError, ValueError):
+        described = None
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ExportError(f"{folder}: is there already and was not exported by tfwsss; move it away, or choose another version")
 
 
 def _signatures(inference: Inference, max_megapixels: float) -> dict:
@@ -73,7 +90,7 @@ def export_saved_model(
         path: folder of all versions of this model, the `base_path` of TensorFlow Serving.
         class_names: num_classes names, without background.
         normalization: what the segmenter was trained with; it becomes part of the graph.
-        version: positive; an existing folder of that version is replaced.
+        version: positive; an export that is there already is replaced.
         scales, flip: test-time variants whose scores are averaged (see `Inference`).
         warmup_photos: bytes of JPEG or PNG files, typical of what clients will send; without any the file is not written.
         metadata: more JSON entries for metadata.json.
@@ -82,12 +99,14 @@ def export_saved_model(
         The version's folder. It appears complete or not at all.
 
     Raises:
-        ExportError: an argument does not fit the model, or a warm-up photo cannot be read.
+        ExportError: an argument does not fit the model, a warm-up photo cannot be read, or the version's folder holds something else.
     """
     if not isinstance(version, int) or version < 1:
         raise ExportError(f"version: found {version!r}, expected a positive integer")
     if max_megapixels <= 0:
         raise ExportError(f"max_megapixels: found {max_megapixels!r}, expected a positive number")
+    target = Path(path) / str(version)
+    require_replaceable(target)
     inference = Inference(model, normalization, scales=scales, flip=flip)
     facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes, that of XMP where EXIF states none"}
     text = json.dumps(describe(inference, class_names, facts), indent=2, ensure_ascii=False)
@@ -96,8 +115,7 @@ def export_saved_model(
     # Tracking the variables alone, not the Keras model, keeps Keras' own functions and configuration out of the file.
     module = tf.Module()
     module.weights = list({id(v): v for f in signatures.values() for v in f.graph.variables}.values())
-    target = Path(path) / str(version)
-    with tempfile.TemporaryDirectory() as folder, atomic_path(target) as temporary:
+    with tempfile.TemporaryDirectory() as folder, atomic_folder(target, replace=True) as temporary:
         asset = Path(folder) / "metadata.json"
         asset.write_text(text + "\n", encoding="utf-8")
         module.metadata = tf.saved_model.Asset(str(asset))

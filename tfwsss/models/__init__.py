@@ -3,7 +3,13 @@
 All take normalised float32 images [B, H, W, 3] of any height and width (see `normalization`).
 """
 
-from tfwsss.models import keras_applications, resnet38, resnet50v15, vgg16  # noqa: F401 - they register themselves
+from tfwsss.models import (  # noqa: F401 - they register themselves
+    efficientnet_lite,
+    keras_applications,
+    resnet38,
+    resnet50v15,
+    vgg16,
+)
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
 from tfwsss.models.classifier import build_classifier, class_maps

@@ -1,41 +1,113 @@
-"""Files that are either whole or absent: written to a temporary name beside the target, then renamed."""
+"""Files and folders that are either whole or absent: written to a temporary name beside the target, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
 
+LONGEST_SUFFIX = 16  # characters; what follows the last dot of a longer one is no file format
+_TEMPORARY = re.compile(r"\.tfwsss-[0-9a-f]{32}\.tmp(\..*)?", re.DOTALL)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that was being written; no result may be called so."""
+    return _TEMPORARY.fullmatch(name) is not None
+
 
 def _temporary(path: Path) -> Path:
-    # The suffix is kept last because writers such as Pillow and Keras choose the format by it.
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    # Without the target's stem, so that it is never too long where the target's name is not. The suffix is kept last
+    # because writers such as Pillow and Keras choose the format by it.
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    return path.with_name(f".tfwsss-{uuid.uuid4().hex}.tmp{suffix}")
 
 
 @contextlib.contextmanager
 def atomic_path(path):
-    """Yield a temporary path in the target's folder; rename it to `path` when the block ends without error.
+    """Yield a temporary path in the target's folder; when the block ends without error, the file there becomes `path`.
 
-    The folder is created. On error the temporary file or folder is removed and `path` is left as it was.
-    An existing folder at `path` is replaced.
+    The folder is created. On error the temporary file is removed and `path` is left as it was.
+
+    Raises:
+        IsADirectoryError: `path` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder, expected a file or nothing", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
         yield temporary
-        if temporary.is_file():
-            with temporary.open("rb") as file:  # on disk before it gets its name, or a power cut leaves an empty file
-                os.fsync(file.fileno())
-        elif path.is_dir():
-            shutil.rmtree(path)
+        with temporary.open("rb") as file:  # on disk before it gets its name, or a power cut leaves an empty file
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+@contextlib.contextmanager
+def atomic_folder(path, *, replace: bool = False):
+    """As `atomic_path`, for a folder that the block makes at the temporary path.
+
+    Args:
+        path: the target.
+        replace: whether a folder at `path` is removed in exchange. Whoever says so knows who wrote what is in it.
+
+    Raises:
+        FileExistsError: something is at `path`, and it is not to be replaced, or is a link or a file.
+    """
+    path = Path(path)
+    _require_free(path, replace)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        replace_folder(temporary, path, replace=replace)
+    finally:
+        remove(temporary)
+
+
+def replace_folder(source, target, *, replace: bool = True) -> None:
+    """Rename a folder; one at `target` is removed when the new one has its name. Errors as `atomic_folder`."""
+    source, target = Path(source), Path(target)
+    _require_free(target, replace)
+    old = _temporary(target)
+    if target.exists():
+        target.rename(old)
+    try:
+        source.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
+    remove(old)
+
+
+def _require_free(path: Path, replace: bool) -> None:
+    if path.is_symlink() or (path.exists() and not (replace and path.is_dir())):
+        raise FileExistsError(errno.EEXIST, "something is there already", str(path))
+
+
+def remove(path) -> None:
+    """Remove a file, a link, or a folder with all that is in it, if it is there. What a link points to stays."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder, *, below: bool = True) -> None:
+    """Remove what a killed process was writing in a folder and, with `below`, in all folders below it; links are not followed."""
+    for place, folders, files in os.walk(folder):
+        if Path(place).is_symlink():
+            return
+        for name in filter(is_temporary, (*folders, *files)):
+            remove(Path(place) / name)
+        folders[:] = [name for name in folders if below and not is_temporary(name)]
 
 
 def write_text(path, text: str) -> None:
@@ -55,12 +127,3 @@ def read_json(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-
-
-def remove_leftovers(folder) -> None:
-    """Remove temporary files that a killed process left below `folder`."""
-    for path in Path(folder).rglob(".*.tmp*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

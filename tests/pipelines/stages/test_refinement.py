@@ -5,10 +5,10 @@ import threading
 import time
 
 import pytest
-from tfwsss_pipelines.stages import refinement
-from tfwsss_pipelines.stages.refinement import map_photos, prepare_crf
 
 from tfwsss.config import Crf
+from tfwsss_pipelines.stages import refinement
+from tfwsss_pipelines.stages.refinement import map_photos, prepare_crf
 
 PYDENSECRF = Crf.model_construct(engine="pydensecrf")  # not validated: it need not be installed here
 
