@@ -96,6 +96,12 @@ def test_a_lattice_of_many_corners_is_whole():
         assert np.count_nonzero(one) == np.count_nonzero(two)
 
 
+@pytest.mark.parametrize(("sxy", "srgb"), [(0, 13), (80, -1), (float("nan"), 13)])
+def test_a_kernel_without_width_is_refused(sxy, srgb):
+    with pytest.raises(ValueError, match=f"wider than 0, found {sxy:g} pixels and {srgb:g} grey levels"):
+        normalised_lattice(4, 4, sxy, np.zeros((4, 4, 3), np.uint8), srgb)
+
+
 @pytest.mark.parametrize(("sxy", "srgb"), [(80, 1e-4), (1e-7, 13)])
 def test_a_kernel_narrower_than_the_numbers_is_refused(sxy, srgb):
     with pytest.raises(ValueError, match=f"{sxy:g} pixels and {srgb:g} grey levels is too narrow"):

@@ -32,7 +32,7 @@ class Kernels:
         bilateral_sxy, bilateral_srgb: widths of the appearance kernel in pixels and grey levels.
 
     Raises:
-        ValueError: a width is too small for the lattice.
+        ValueError: a width is not positive, or too small for the lattice.
     """
 
     def __init__(self, image, *, gaussian_sxy: float = 3.0, bilateral_sxy: float = 80.0, bilateral_srgb: float = 13.0):
@@ -65,7 +65,7 @@ class Kernels:
             lanes.reshape(pixels, units * span * LANES),
             span,
             places,
-            iterations,
+            int(iterations),
             self.gaussian,
             np.float32(gaussian_compat) * filter_gain(2),
             self.bilateral,

@@ -226,8 +226,10 @@ def normalised_lattice(height: int, width: int, sxy: float, colours=None, srgb: 
         N^-1/2 K N^-1/2 with the kernel K and its row sums N.
 
     Raises:
-        ValueError: the widths are so small that lattice points cannot be numbered.
+        ValueError: the widths are not positive, or so small that lattice points cannot be numbered.
     """
+    if not (sxy > 0 and srgb > 0):
+        raise ValueError(f"expected kernels wider than 0, found {sxy:g} pixels and {srgb:g} grey levels")
     flat = np.empty((height * width, 0), np.uint8)
     if colours is not None:
         flat = np.array(colours, order="C").reshape(height * width, 3)  # a copy: to numba a read-only array is of another type
