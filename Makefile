@@ -62,6 +62,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/randomwalk.py
+	$(if $(RUN),$(BIN)/python benchmarks/labels.py $(CONFIG) $(RUN) $(PHOTOS))
 
 clean:
 	rm -rf $(VENV) $(ADDONS_VENV) build *.egg-info
