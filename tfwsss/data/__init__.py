@@ -1,4 +1,7 @@
-"""Data sets: photos with tags, and masks for scoring. Nothing here imports TensorFlow but `tfwsss.data.inputs`."""
+"""Data sets: photos with tags, and masks for scoring. Nothing here imports TensorFlow but `tfwsss.data.inputs`.
+
+There are more files here than in other folders: each format has its reader, each rule about photos and labels its own.
+"""
 
 from __future__ import annotations
 
