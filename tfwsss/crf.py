@@ -2,7 +2,7 @@
 
 Two engines compute the same to float32 rounding: `numba` is the project's own (package `tfwsss_densecrf`), runs in threads
 and shares the kernels of a photo among all scores that are refined in one call; `pydensecrf` is the library of the
-reference, which holds Python's global lock, so that parallel runs of it need processes.
+reference, which holds Python's global lock: in threads, one photo at a time.
 
 This module imports no TensorFlow, to keep worker processes small, and neither engine before it is used.
 """
