@@ -12,14 +12,14 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "tfwsss/__init__.py").read
 GPU_WHEEL = "platform_machine == 'x86_64' and sys_platform == 'linux'"
 NO_GPU_WHEEL = "platform_machine != 'x86_64' or sys_platform != 'linux'"
 # serving/tf_serving; what it needs besides is among the requirements of every installation.
-TF_SERVING_CLIENT = ["grpcio>=1.60", "tenacity>=9", "urllib3>=2.2"]
+TF_SERVING_CLIENT = ["grpcio>=1.60", "tenacity>=9", "urllib3>=2.6"]
 
 # Programs by others that exported models are tested in; OpenCV before 5 cannot read them and its tests are skipped.
 OTHER_RUNTIMES = ["openvino>=2024.5", "opencv-python-headless>=4.10"]
 
 # `tfwsss serve`; the same as the extra `http` of serving/onnx.
-HTTP_SERVICE = ["starlette>=0.40", "uvicorn>=0.30", "prometheus-client>=0.20", "python-multipart>=0.0.18"]
-HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25"]
+HTTP_SERVICE = ["starlette>=0.49.1", "uvicorn>=0.30", "h11>=0.16", "prometheus-client>=0.20", "python-multipart>=0.0.27"]
+HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25", "schemathesis>=4.20"]
 
 # Two stacks (docs/stacks.md). The ranges admit both, and nothing between them: pip takes the newest, TensorFlow 2.21 with
 # Keras 3.15, unless the extra `addons` asks for TensorFlow 2.15 with Keras 2.15.
@@ -57,9 +57,9 @@ setup(
         f"tensorflow-serving-api{TENSORFLOW}",
         "numpy>=1.26",
         "scipy>=1.11",
-        "pillow>=11.0",
+        "pillow>=11.3",
         "numba>=0.60",
-        "mlflow>=3.1,<4",
+        "mlflow>=3.11,<4",
         "pydantic>=2.7,<3",
         "pyyaml>=6",
         "typer>=0.12",

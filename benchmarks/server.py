@@ -69,12 +69,13 @@ def jpeg(height: int, width: int, seed: int) -> bytes:
 class Server:
     """The service in a process of its own; a context manager."""
 
-    def __init__(self, model: Path):
+    def __init__(self, model: Path, *options: str):
         self._model = model
+        self._options = options
 
     def __enter__(self) -> Server:
         code = "from tfwsss_onnx.http_service.command import main; main()"
-        command = [sys.executable, "-c", code, str(self._model), "--port", "0", "--device", "cpu"]
+        command = [sys.executable, "-c", code, str(self._model), "--port", "0", "--device", "cpu", *self._options]
         for height, width in LOAD_SIZES:
             command += ["--warm-up", f"{width}x{height}"]
         self._log = tempfile.NamedTemporaryFile(suffix=".log")
@@ -101,10 +102,10 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory(self) -> float:
-        """Resident memory in MB."""
+    def memory(self, field: str = "VmRSS") -> float:
+        """Resident memory in MB; its peak so far with the field VmHWM."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
+        return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) * 1024 / 1e6
 
 
 def post(connection, photo: bytes) -> tuple[int, bytes]:

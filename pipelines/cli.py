@@ -199,15 +199,22 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Photos of one size that run together at most.", min=1)] = 8,
     queue: Annotated[int, typer.Option(help="Requests in the service at once; more are answered 503.", min=1)] = 64,
     max_body_mb: Annotated[float, typer.Option(help="Longest request.")] = 32.0,
+    memory_mb: Annotated[float, typer.Option(help="Resident memory of the whole process; 0: the model, a run of its largest tile and 1200 MB.", min=0)] = 0.0,
     time_limit_s: Annotated[float, typer.Option(help="Seconds for one request.")] = 30.0,
+    write_limit_s: Annotated[float, typer.Option(help="Seconds for a client to read an answer.")] = 30.0,
+    connections: Annotated[int, typer.Option(help="Open at once.", min=1)] = 512,
+    connections_per_address: Annotated[int, typer.Option(help="Of them from one address.", min=1)] = 256,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name that clients call the service by, besides this machine's own; * allows all.", metavar="NAME")] = None,
     max_megapixels: Annotated[float, typer.Option(help="Larger photos are refused before decoding.")] = 50.0,
     warm_up: Annotated[list[str] | None, typer.Option(help="Size of photos to come; may be given several times.", metavar="WIDTHxHEIGHT")] = None,
 ) -> None:
     """Serve an exported model over HTTP: Open Inference Protocol, POST /segment, /metrics, and a page at /."""
     from .deployment.serve import serve_model
 
-    limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "time_limit_s": time_limit_s}
-    serve_model(model, limits, warm_up or ["512x512"], host=host, port=port, device=device, threads=threads, max_megapixels=max_megapixels)
+    limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "memory_mb": memory_mb, "time_limit_s": time_limit_s}
+    limits |= {"write_limit_s": write_limit_s, "connections": connections, "connections_per_address": connections_per_address}
+    options = {"host": host, "port": port, "device": device, "threads": threads, "max_megapixels": max_megapixels, "allow_host": tuple(allow_host or ())}
+    serve_model(model, limits, warm_up or ["512x512"], **options)
 
 
 @app.command("import-weights")

@@ -58,6 +58,7 @@ class Segmenter:
         labels: names by label, background first.
         palette: uint8 [L, 3], RGB by label.
         metadata: everything the file says about itself.
+        tile: the longest side that is not cut.
         device: "cpu", "cuda" or "tensorrt", where it runs.
         seamless: True when tiled masks equal untiled ones (of the photo with its right and bottom edge repeated up to a
             multiple of the network's stride).
@@ -93,9 +94,15 @@ class Segmenter:
             io_binding = self.device != "cpu"
         self._bound = BoundRun(self._session, "cpu" if self.device == "cpu" else "cuda") if io_binding else None
         self.max_megapixels = max_megapixels
-        self._set_tiles(tile, overlap)
+        self.set_tile(tile, overlap)
 
-    def _set_tiles(self, tile: int, overlap: int | None) -> None:
+    @property
+    def tile(self) -> int:
+        """The longest side, in pixels, that is not cut into tiles."""
+        return self._tile
+
+    def set_tile(self, tile: int, overlap: int | None = None) -> None:
+        """Cut photos anew; arguments and errors as at the start."""
         stride, reach = self.metadata["receptive_field"]["stride"], self.metadata["receptive_field"]["reach"]
         if tile < 4 * stride:
             raise ValueError(f"tile: found {tile}, expected at least {4 * stride} (4 times the network's stride)")

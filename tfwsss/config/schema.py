@@ -303,7 +303,10 @@ class Serving(Section):
     canary: PositiveInt | None = Field(None, description="version with the label canary; null: the newest")
     rest_port: Port = Field(8501, description="on the loopback interface of the host")
     grpc_port: Port = Field(8500, description="on the loopback interface of the host")
-    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field("latest", description="of the image tensorflow/serving; the GPU file adds -gpu")
+    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = Field(
+        None, description="of the image tensorflow/serving, without the -gpu that the GPU file adds; null: the TensorFlow version that wrote the model"
+    )
+    memory_limit: Annotated[str, Field(pattern=r"^[1-9][0-9]*[mg]$")] = Field("4g", description="of the container, in m or g; above it the container is restarted")
     batching: bool = Field(False, description="run waiting requests together; for clients that all send images of one size")
     max_batch_size: PositiveInt = Field(8, description="images in one batch")
     batch_timeout_ms: PositiveFloat = Field(2.0, description="longest wait for a batch to fill")

@@ -89,7 +89,7 @@ def _check_size(picture: Image.Image, path, max_megapixels: float) -> None:
     if megapixels > max_megapixels:
         raise ImageError(
             f"{path}: too large: {picture.width}x{picture.height} px are {megapixels:.4g} megapixels, "
-            f"the limit is {max_megapixels:.4g} (data.max_megapixels)"
+            f"the limit is {max_megapixels:.4g} (data.max_megapixels; predict: --max-megapixels)"
         )
 
 

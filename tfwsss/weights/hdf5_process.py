@@ -25,7 +25,7 @@ import numpy as np
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 16
 # Address space beside the arrays: libraries and their thread stacks.
-OWN_MEMORY = 4 * 2**30
+OWN_MEMORY = 2 * 2**30
 TEXTS = ("layer_names", "weight_names", "name")
 NO_WEIGHTS = ("optimizer", "optimizer_weights", "metrics")
 
@@ -38,7 +38,7 @@ class Dump:
     """What was found so far."""
 
     def __init__(self, limit: int):
-        self.left = limit
+        self.limit = self.left = limit
         self.entries = 0
         self.arrays: dict[str, np.ndarray] = {}
         self.attributes: dict[str, dict[str, list[str]]] = {}
@@ -69,6 +69,9 @@ class Dump:
             raise Refused(f"{path} has its values in another file")
         if dataset.dtype.kind not in "fiu" or dataset.shape is None:
             raise Refused(f"{path} is of type {dataset.dtype}, expected numbers")
+        chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+        if chunk > self.limit:
+            raise Refused(f"{path}: a chunk of {chunk} bytes, which is implausible")
         self.left -= dataset.nbytes
         if self.left < 0:
             raise Refused(f"{path}: {dataset.nbytes} bytes declared, which is implausible")
