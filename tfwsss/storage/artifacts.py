@@ -95,15 +95,17 @@ def save_walk(folder, image_id: str, classes, alphas, background, foreground) ->
     Args:
         classes: [K] class indices without background, ascending.
         alphas: [A] background exponents; the first is the one pseudo labels are made with.
-        background: [A, h, w] walked background scores.
+        background: [A, h, w] walked background scores; all but the first, which only the evaluation reads, are kept as float16.
         foreground: [K, h, w] walked class scores.
     """
+    background = np.asarray(background, np.float32)
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
         np.savez(
             path,
             classes=np.asarray(classes, np.int32),
             alphas=np.asarray(alphas, np.float64),
-            background=np.asarray(background, np.float32),
+            background=background[:1],
+            more_backgrounds=background[1:].astype(np.float16),
             foreground=np.asarray(foreground, np.float32),
         )
 
@@ -111,7 +113,8 @@ def save_walk(folder, image_id: str, classes, alphas, background, foreground) ->
 def load_walk(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Load (classes, alphas, background, foreground) written by `save_walk`."""
     with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
-        return archive["classes"], archive["alphas"], archive["background"], archive["foreground"]
+        background = np.concatenate([archive["background"], archive["more_backgrounds"].astype(np.float32)])
+        return archive["classes"], archive["alphas"], background, archive["foreground"]
 
 
 def save_label(folder, image_id: str, label) -> None:
