@@ -9,6 +9,7 @@ import pickle
 import pickletools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -159,6 +160,7 @@ def _screen(pickled: bytes) -> None:
     """
     slots: dict[int, bool] = {}
     containers, before = 0, ""
+    argument: Any
     for operation, argument, _ in pickletools.genops(pickled):
         name = operation.name
         if name not in _OPERATIONS:

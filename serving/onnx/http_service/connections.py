@@ -66,7 +66,8 @@ class Connections:
                 self._open.pop(connection.address, None)
 
     def _close_idle(self, connections: dict[Connection, None]) -> bool:
-        idle = min((each for each in connections if each.idle_since is not None), key=lambda each: each.idle_since, default=None)
+        since = {each: each.idle_since for each in connections if each.idle_since is not None}
+        idle = min(since, key=since.__getitem__, default=None)
         if idle is None:
             return False
         self.remove(idle)
@@ -107,7 +108,7 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._note()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it: True keeps the transport open
         """The client sends no more. It may wait for its answer yet, or be gone: `look` finds out."""
         whole = self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
         before, self._half_closed = self._half_closed, self._served() and whole
