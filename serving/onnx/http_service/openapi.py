@@ -24,7 +24,7 @@ def document(service: Service) -> dict:
     """The description of this service, as JSON values."""
     name, version = service.settings.name, service.settings.version
     model, its_version = _in_path("model", name), _in_path("version", version)
-    paths = {
+    paths: dict[str, dict] = {
         "/": {"get": _get("A page that shows what the model finds in a photo", {"text/html": {"schema": _TEXT}})},
         "/openapi.json": {"get": _get("This document", _json({"type": "object"}))},
         "/metrics": {"get": _get("Metrics for Prometheus", {"text/plain": {"schema": _TEXT}})},

@@ -198,7 +198,8 @@ def _no_more_than(count: int, found: int) -> None:
 
 
 def _from_binary(data: memoryview, count: int) -> list[bytes]:
-    files, position = [], 0
+    files: list[bytes] = []
+    position = 0
     while position < len(data):
         _no_more_than(count, len(files) + 1)
         if position + 4 > len(data):
