@@ -166,11 +166,11 @@ def _screen(pickled: bytes) -> None:
         if name not in _OPERATIONS:
             raise pickle.UnpicklingError(f"it uses the operation {name}, which tags do not need")
         if name in _PUT:
-            slot = len(slots) if name == "MEMOIZE" else int(argument)
+            slot = len(slots) if name == "MEMOIZE" else int(argument or 0)
             if slot > 2 * len(slots) + 1000:
                 raise pickle.UnpicklingError(f"memo number {slot} after {len(slots)} others")
             slots[slot] = before in _CONTAINERS
-        elif name in _GET and slots.get(int(argument), True):
+        elif name in _GET and slots.get(int(argument or 0), True):
             raise pickle.UnpicklingError("it refers to a list, tuple or dict twice")
         containers += name in _CONTAINERS
         if containers * _CONTAINER_BYTES > _FREE_BYTES + 4 * len(pickled):

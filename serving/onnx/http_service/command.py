@@ -69,7 +69,7 @@ def serve(
         access_log=False,
         server_header=False,
         log_config=None,
-        timeout_keep_alive=settings.header_limit_s,  # type: ignore[arg-type]  # seconds, parts of one too
+        timeout_keep_alive=max(1, round(settings.header_limit_s)),
         timeout_graceful_shutdown=int(settings.time_limit_s) + 1,
     )
 

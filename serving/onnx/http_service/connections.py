@@ -66,10 +66,10 @@ class Connections:
                 self._open.pop(connection.address, None)
 
     def _close_idle(self, connections: dict[Connection, None]) -> bool:
-        since = {each: each.idle_since for each in connections if each.idle_since is not None}
-        idle = min(since, key=since.__getitem__, default=None)
-        if idle is None:
+        waiting = [(each.idle_since, number, each) for number, each in enumerate(connections) if each.idle_since is not None]
+        if not waiting:
             return False
+        idle = min(waiting)[2]
         self.remove(idle)
         idle.transport.abort()
         return True
@@ -108,7 +108,7 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._note()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio has it: True keeps the transport open
+    def eof_received(self) -> bool:  # type: ignore[override]  # what it returns says whether the connection stays open
         """The client sends no more. It may wait for its answer yet, or be gone: `look` finds out."""
         whole = self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
         before, self._half_closed = self._half_closed, self._served() and whole

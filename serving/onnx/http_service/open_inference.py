@@ -88,7 +88,7 @@ class OpenInference:
         self._check_model(request)
         body = await request.body()
         parsed = await self._parsed(body, request.headers.get("inference-header-content-length"), ticket, timings)
-        photos: list = list(parsed.images if parsed.images is not None else parsed.files or ())
+        photos: list = list((parsed.files or ()) if parsed.images is None else parsed.images)
         await self._service.reserve(photos, ticket, timings, sum(_ANSWER[output] for output in parsed.outputs))
         masks = await self._masks(photos, ticket, timings)
         content, header_length = await self._service.in_codec("write", ticket, timings, self._render, parsed, masks)

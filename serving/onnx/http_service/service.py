@@ -35,14 +35,12 @@ class Service:
 
     Attributes:
         ready: the warm-up is over and the service is not stopping.
-        budget: how memory is divided, None before the warm-up.
     """
 
     def __init__(self, segmenter: Segmenter, settings: Settings, on_budget: Callable[[Budget], None] = lambda budget: None):
         self.segmenter = segmenter
         self.settings = settings
         self.ready = False
-        self.budget: Budget | None = None
         self._on_budget = on_budget
         self.admission = Admission(settings.queue, settings.time_limit_s / 2, self._freed)
         self._reading = 0
@@ -71,14 +69,14 @@ class Service:
         except Exception:
             log.exception("the warm-up failed; the service stays not ready")
             return
-        log.info("memory: %d MB at most, runs of %.2f megapixels, %d MB for bodies, %d MB for work", *(budget.limit / 1e6, budget.run_pixels / 1e6, budget.bodies / 1e6, budget.work / 1e6))
+        log.info("memory: %d MB at most, runs of %.2f megapixels, %d MB for bodies, %d MB for work", *(share / 1e6 for share in (budget.limit, budget.run_pixels, budget.bodies, budget.work)))
         self._on_budget(budget)
         self.admission.set_pools(budget.bodies, budget.work)
         self.ready = True
         log.info("ready on %s after %.1f s of warm-up", self.segmenter.device, seconds)
 
     def _prepare(self) -> tuple[Budget, float]:
-        """Measure a run, divide the memory, and run photos of the sizes to come; how it is divided, and the seconds of the latter."""
+        """Measure a run, divide the memory, and run photos of the sizes to come; the shares, and the seconds of the latter."""
         segmenter, side = self.segmenter, min(_PROBE, self.segmenter.tile)
         small, probe = (np.zeros((1, edge, edge, 3), np.uint8) for edge in (min(64, side), side))
         segmenter.batch(small, Cancellation(return_memory=True))  # what is taken once is no part of the measure
@@ -87,7 +85,7 @@ class Service:
             log.warning("memory_mb: the memory of this process cannot be read here; the limit is for all but the model, by estimates")
         process_memory.give_back()
         per_pixel = None if risen is None else risen / side**2
-        budget = self.budget = divide(self.settings.memory_mb * 1e6, process_memory.resident(), per_pixel, segmenter.tile**2, int(self.settings.max_batch_megapixels * 1e6))
+        budget = divide(self.settings.memory_mb * 1e6, process_memory.resident(), per_pixel, segmenter.tile**2, int(self.settings.max_batch_megapixels * 1e6))
         if budget.run_pixels < segmenter.tile**2:
             segmenter.set_tile(int(budget.run_pixels**0.5))
             if not segmenter.seamless:  # an approximation either way; with the usual overlap each pixel would run four times
