@@ -77,6 +77,8 @@ def run(context: Context) -> dict[str, float]:
         if dataset is None:
             usable[split], digests[split], digests[f"{split}_masks"] = [], digest(None), digest(None)
             continue
+        for remark in dataset.remarks:
+            console.print(f"  {split}: {remark}", markup=False)
         with progress_bar(f"check {split} photos", len(dataset.samples), config.runtime.progress) as bar:
             found, contents = check_images(dataset, workers, bar.advance, require_tags=split == "train" and config.data.untagged == "leave_out")
         problems += [(split, problem.id, problem.path, problem.reason) for problem in found]

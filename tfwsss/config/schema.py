@@ -4,12 +4,14 @@ Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixe
 Image-level Supervision", CVPR 2018 (PSA).
 """
 
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -28,6 +30,17 @@ def _ascending(interval: tuple) -> tuple:
     return interval
 
 
+def _at_home(path):
+    """`~` and `~name` at the beginning stand for a home folder, as in a shell; anything but text is left to the field's type."""
+    try:
+        return str(Path(path).expanduser()) if isinstance(path, str) and path.startswith("~") else path
+    except RuntimeError:
+        raise ValueError(f"no home folder is known for {Path(path).parts[0]}; write the path out") from None
+
+
+UserPath = Annotated[Path, BeforeValidator(_at_home)]
+PathText = Annotated[str, BeforeValidator(_at_home)]  # a path, or something that is none
+ClassName = Annotated[str, AfterValidator(lambda name: unicodedata.normalize("NFC", name))]
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -45,7 +58,7 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    classes: tuple[str, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
+    classes: tuple[ClassName, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
     max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
     untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
     max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
@@ -55,32 +68,32 @@ class VocData(DataSection):
     """PASCAL VOC devkit layout: JPEGImages/, ImageSets/Segmentation/*.txt, Annotations/ and mask folders."""
 
     format: Literal["voc"]
-    root: Path = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
-    train_list: str = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
-    val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
-    tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
-    mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
+    root: UserPath = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
+    train_list: PathText = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
+    val_list: PathText | None = Field("val", description="as train_list; None: no evaluation images")
+    tags: Literal["xml"] | UserPath = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
+    mask_folder: PathText | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
 
 
 class CocoData(DataSection):
     """COCO: an instances JSON and an image folder per split; tags are the categories that occur."""
 
     format: Literal["coco"]
-    train_json: Path
-    train_images: Path
-    val_json: Path | None = None
-    val_images: Path | None = None
+    train_json: UserPath
+    train_images: UserPath
+    val_json: UserPath | None = None
+    val_images: UserPath | None = None
 
 
 class FolderData(DataSection):
     """A folder of photos and a CSV `image,tags` with `|` between tags; any file names, nested folders."""
 
     format: Literal["folder"]
-    root: Path
-    train_csv: str = Field("tags.csv", description="relative to root; image paths in it are relative to root")
-    val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
+    root: UserPath
+    train_csv: PathText = Field("tags.csv", description="relative to root; image paths in it are relative to root")
+    val_csv: PathText | None = Field(None, description="as train_csv; None: no evaluation images")
     val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
-    mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
+    mask_folder: PathText | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
 
 
 class ScenesData(DataSection):
@@ -106,7 +119,7 @@ class Model(Section):
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
     freeze: bool = Field(True, description="keep the first blocks fixed as PSA does; False for training from scratch")
-    weights: str | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+    weights: PathText | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
 
 
 class Optimizer(Section):
@@ -318,7 +331,7 @@ class Runtime(Section):
 class Config(Section):
     name: str = Field("tfwsss", description="MLflow experiment")
     seed: Seed = 0
-    work_dir: Path = Path("runs/tfwsss")
+    work_dir: UserPath = Path("runs/tfwsss")
     data: Data
     classifier: Classifier = Classifier()
     cams: Cams = Cams()

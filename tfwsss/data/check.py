@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
+from tfwsss.data.names import unusable_ids
 from tfwsss.errors import ImageError
 from tfwsss.processes import isolated_map, usable_cores
 
@@ -76,7 +77,8 @@ def inspect_images(
         on_progress: called with the number of photos done since the last call.
 
     Returns:
-        One inspection a sample, in the order of the samples. A photo that kills its worker process is a bad photo.
+        One inspection a sample, in the order of the samples. A photo that kills its worker process is a bad photo, and so is
+        one after which no result can be called.
     """
     tasks = [(sample.image, dataset.max_megapixels) for sample in dataset.samples]
     workers = workers or usable_cores()
@@ -85,6 +87,10 @@ def inspect_images(
         results[index] = result or Inspection(0, 0, "", "cannot be decoded: the decoder crashed")
         if on_progress is not None:
             on_progress(1)
+    reasons = unusable_ids(sample.id for sample in dataset.samples)
+    for index, sample in enumerate(dataset.samples):
+        if sample.id in reasons and not results[index].reason:
+            results[index] = replace(results[index], reason=reasons[sample.id])
     return results
 
 
@@ -98,7 +104,7 @@ def check_images(
     """Find the photos that a run must leave out.
 
     Reasons: the file is missing, empty, truncated or no image; it is larger than `dataset.max_megapixels`; a side is
-    shorter than 32 pixels; or, with `require_tags` (training), it has no tag.
+    shorter than 32 pixels; results cannot be called after it (`tfwsss.data.names.unusable_ids`); or, with `require_tags` (training), it has no tag.
 
     Args:
         dataset, workers, on_progress: as in `inspect_images`.

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tfwsss.data.image import read_image, read_mask
-from tfwsss.errors import DataError
+from tfwsss.data.names import existing
+from tfwsss.errors import DataError, ImageError
 from tfwsss.storage.artifacts import IGNORE
+
+BACKGROUND = "background"  # name of label 0 in tables and exports
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Dataset:
             data set has none. Only scoring may call it.
         max_megapixels: photos and masks whose header announces more are refused.
         unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
+        remarks: what else the reader took otherwise than it stands in the files, one line each.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +51,7 @@ class Dataset:
     masks: Callable[[Sample], np.ndarray | None] | None = None
     max_megapixels: float = 50.0
     unknown_tags: tuple[tuple[str, int], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -112,14 +117,17 @@ class MaskFolder:
     max_megapixels: float = 50.0
 
     def path(self, sample: Sample) -> Path:
-        """Where the sample's mask would be."""
-        return self.folder / f"{sample.id}.png"
+        """Where the sample's mask is, or would be."""
+        return existing(self.folder / f"{sample.id}.png")
 
     def __call__(self, sample: Sample) -> np.ndarray | None:
         """[H, W] uint8 with the data set's labels; None when the file does not exist."""
         path = self.path(sample)
-        if not path.is_file():
-            return None
+        try:
+            if not path.is_file():
+                return None
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
         table = np.full(256, IGNORE, np.uint8)
         for value, label in self.labels:
             table[value] = label
@@ -131,31 +139,18 @@ class MaskFolder:
         return tuple(sorted(found - {value for value, _ in self.labels} - {IGNORE}))
 
 
-def relative_photo_path(text: str, where: str) -> Path:
-    """A photo's path as a list or table gives it, with either kind of separator, checked to stay below its root.
-
-    Args:
-        text: the path; a drive letter, a leading "/" or a ".." part is refused.
-        where: "file, line n" for the message.
-
-    Raises:
-        DataError: the path is empty or leaves the root.
-    """
-    path = Path(text.strip().replace("\\", "/"))
-    if not path.name or "\0" in text:
-        raise DataError(f"{where}: {text!r} is not the path of a file")
-    if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
-        raise DataError(f"{where}: {text!r} leaves the data set's folder, expected a path relative to it")
-    return path
-
-
 def class_positions(classes: Iterable[str]) -> dict[str, int]:
     """Index of each class name.
 
     Raises:
-        DataError: a name occurs twice, or there is none.
+        DataError: a name occurs twice, is empty or that of the background, or there is none.
     """
     names = tuple(classes)
+    for name in names:
+        if name.strip() != name or not name:
+            raise DataError(f"data.classes: {name!r} is empty or begins or ends with a blank, as no tag does")
+        if name == BACKGROUND:
+            raise DataError(f"class {name!r}: this is what label 0 is called; photos of it get no tag, with data.untagged: background")
     positions = {name: index for index, name in enumerate(names)}
     if len(positions) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -140,6 +140,7 @@ def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset, require_ta
         diagnosis.errors.append(f"train: {len(bare)} photos left out, no tag: {_named(bare)}")
     elif bare:
         diagnosis.warnings.append(f"{split}: {len(bare)} photos without a tag count as background: {_named(bare)}")
+    diagnosis.warnings.extend(f"{split}: {remark}" for remark in dataset.remarks)
     if dataset.unknown_tags:
         listed = [f"{tag!r} ({count})" for tag, count in sorted(dataset.unknown_tags, key=lambda item: -item[1])]
         diagnosis.warnings.append(f"{split}: tags that are no class were dropped (photos): {', '.join(listed)}")
