@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +17,8 @@ from tfwsss.config.files import config_files, load_config, preset_names
 from tfwsss.errors import TfwsssError, WeightsError
 from tfwsss.training.cluster import find_cluster
 
+from .engine.failures import is_outer, one_line, redact, write_log
+from .engine.interruption import Interrupted, interruptible
 from .engine.terminal import console, show
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
@@ -62,7 +65,8 @@ class ScoredStage(StrEnum):
 def _run(config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
     runner = _runner(config, source)
-    work = runner.run(first, last, force, any_code)
+    with interruptible():
+        work = runner.run(first, last, force, any_code)
     if not find_cluster().chief:
         return work
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
@@ -182,11 +186,12 @@ def predict(
     overlay: Annotated[bool, typer.Option(help="Also write <photo>.overlay.jpg.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_megapixels: Annotated[float, typer.Option(help="Larger photos are left out before decoding.")] = 50.0,
+    time_limit_s: Annotated[float, typer.Option(help="Seconds that one photo may take.", min=0.1)] = 600.0,
 ) -> None:
     """Segment photos with an exported model."""
     from .deployment.predict import predict_files
 
-    failed = predict_files(images, model, output, overlay=overlay, device=device, max_megapixels=max_megapixels)
+    failed = predict_files(images, model, output, overlay=overlay, device=device, max_megapixels=max_megapixels, time_limit_s=time_limit_s)
     if failed:
         raise typer.Exit(2)
 
@@ -261,16 +266,20 @@ def data_check(
     from tfwsss.data.doctor import diagnose
     from tfwsss.processes import worker_count
 
+    from .engine.preflight import weight_problems
     from .engine.progress import progress_bar
 
     loaded = _load(config, set_, work_dir)
+    problems = weight_problems(loaded)
+    for problem in problems:
+        console.print(problem, style="red", markup=False)
     train = load_split(loaded.data, "train", loaded.work_dir)
     val = load_split(loaded.data, "val", loaded.work_dir)
     total = len(train.samples) + (len(val.samples) if val else 0)
     with progress_bar("check", total, loaded.runtime.progress) as bar:
         diagnosis = diagnose(train, val, worker_count(loaded.runtime.workers), bar.advance, require_tags=loaded.data.untagged == "leave_out")
     show(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
-    if diagnosis.errors:
+    if diagnosis.errors or problems:
         raise typer.Exit(1)
 
 
@@ -281,22 +290,50 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the whole traceback of an error; may stand anywhere.")] = False,
+) -> None:
     pass
+
+
+def _take_debug(arguments: list[str]) -> bool:
+    """Remove --debug, wherever it stands before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [word for word in arguments[:end] if word != "--debug"]
+    found = len(options) < end
+    arguments[:end] = options
+    return found
+
+
+def _report(error: Exception, debug: bool) -> int:
+    """Say what ended the command; the exit code."""
+    outer = is_outer(error)
+    hint = "" if outer else "; this should not happen, please report it"
+    if debug:
+        console.print(redact("".join(traceback.format_exception(error))), markup=False, soft_wrap=True)
+    elif not isinstance(error, TfwsssError):
+        log = write_log(error)
+        hint += f" (details: {log})" if log else " (details: --debug)"
+    console.print(f"error: {one_line(error)}{hint}", style="red", markup=False, soft_wrap=True)
+    return 2 if outer else 1
 
 
 def main() -> None:
     """Entry point of the console script."""
     # TensorFlow's start-up chatter hides our own messages.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    debug = _take_debug(sys.argv)
     try:
         app()
-    except TfwsssError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on where this one stopped", style="yellow")
-        sys.exit(130)
+    except Interrupted as stop:
+        console.print(f"interrupted ({stop}); the same command goes on where this one stopped", style="yellow")
+        sys.exit(128 + stop.signal)
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stdout = None
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(_report(error, debug))
 
 
 if __name__ == "__main__":

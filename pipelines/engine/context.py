@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tfwsss.training.cluster import Cluster
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
-USABLE = "usable.json"  # split -> ids
+USABLE = "usable.json"  # split -> ids of usable photos, and "unscored": split -> ids of photos whose mask is not
 
 
 def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
@@ -26,7 +27,9 @@ def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
     if usable is None:
         raise StageError("the data stage has no result: run it first (tfwsss run CONFIG --until data)")
     dataset = load_split(config.data, split, work)
-    return dataset and dataset.subset(usable[split])
+    if dataset is None:
+        return None
+    return dataclasses.replace(dataset.subset(usable[split]), unscored=frozenset(usable["unscored"][split]))
 
 
 @dataclass

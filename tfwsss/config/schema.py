@@ -4,14 +4,12 @@ Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixe
 Image-level Supervision", CVPR 2018 (PSA).
 """
 
-import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -19,6 +17,9 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
+from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
+from tfwsss.config.text import ClassName, PathText, UserPath
 
 Fidelity = Literal["faithful", "corrected"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -30,17 +31,6 @@ def _ascending(interval: tuple) -> tuple:
     return interval
 
 
-def _at_home(path):
-    """`~` and `~name` at the beginning stand for a home folder, as in a shell; anything but text is left to the field's type."""
-    try:
-        return str(Path(path).expanduser()) if isinstance(path, str) and path.startswith("~") else path
-    except RuntimeError:
-        raise ValueError(f"no home folder is known for {Path(path).parts[0]}; write the path out") from None
-
-
-UserPath = Annotated[Path, BeforeValidator(_at_home)]
-PathText = Annotated[str, BeforeValidator(_at_home)]  # a path, or something that is none
-ClassName = Annotated[str, AfterValidator(lambda name: unicodedata.normalize("NFC", name))]
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -120,6 +110,16 @@ class Model(Section):
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
     freeze: bool = Field(True, description="keep the first blocks fixed as PSA does; False for training from scratch")
     weights: PathText | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+
+    @model_validator(mode="after")
+    def _to_be_had(self):
+        strides = OUTPUT_STRIDES[self.backbone]
+        if self.output_stride not in strides:
+            raise ValueError(f"output_stride: found {self.output_stride}, expected {' or '.join(map(str, strides))} for {self.backbone}")
+        if self.weights == "imagenet" and self.width not in IMAGENET_WIDTHS.get(self.backbone, ()):
+            there = ", ".join(f"{name} (width {', '.join(map(str, widths))})" for name, widths in IMAGENET_WIDTHS.items())
+            raise ValueError(f"weights: nothing to download for {self.backbone} of width {self.width:g}; give a file, or take one of {there}")
+        return self
 
 
 class Optimizer(Section):
@@ -301,7 +301,8 @@ class Serving(Section):
 
 
 class Report(Section):
-    images: PositiveInt = Field(12, description="number of training and of evaluation images shown")
+    images: NonNegativeInt = Field(12, description="number of training and of evaluation images shown")
+    photos_to_tracking: bool = Field(True, description="False: nothing that shows a photo is sent to MLflow; the report and warm-up requests stay in the work directory")
 
 
 class Switches(Section):

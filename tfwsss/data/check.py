@@ -40,18 +40,21 @@ class Inspection:
         height, width: pixels, upright; 0 when it cannot be decoded.
         digest: BLAKE2b-128 of the file's bytes, hexadecimal; "" when it cannot be read.
         reason: why it is not usable; "" when it is.
+        brightest: the largest value of all pixels and channels, 0..255; -1 when it cannot be decoded.
     """
 
     height: int
     width: int
     digest: str
     reason: str
+    brightest: int = -1
 
 
 def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     """Decode one photo completely. Never raises for a bad file."""
     try:
-        height, width = read_image(path, max_megapixels).shape[:2]
+        pixels = read_image(path, max_megapixels)
+        (height, width), brightest = pixels.shape[:2], int(pixels.max())
         digest = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
             for block in iter(lambda: file.read(BLOCK), b""):
@@ -63,7 +66,7 @@ def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     reason = ""
     if min(height, width) < MIN_SIDE:
         reason = f"too small: {width}x{height} px, expected at least {MIN_SIDE}x{MIN_SIDE}"
-    return Inspection(height, width, digest.hexdigest(), reason)
+    return Inspection(height, width, digest.hexdigest(), reason, brightest)
 
 
 def inspect_images(
@@ -113,8 +116,13 @@ def check_images(
     Returns:
         The problems in the order of the samples, and a digest of the file's bytes (hexadecimal) for every other id.
     """
+    return sort_out(dataset, inspect_images(dataset, workers, on_progress), require_tags=require_tags)
+
+
+def sort_out(dataset: Dataset, inspections: list[Inspection], *, require_tags: bool = False) -> tuple[list[Problem], dict[str, str]]:
+    """As `check_images`, of photos that have been inspected."""
     problems, digests = [], {}
-    for sample, found in zip(dataset.samples, inspect_images(dataset, workers, on_progress), strict=True):
+    for sample, found in zip(dataset.samples, inspections, strict=True):
         reason = found.reason
         if not reason and require_tags and not sample.tags:
             reason = "no tag: none of the classes is among its tags"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfwsss.errors import DataError
+from tfwsss.storage.atomic import require_regular
 
 _NUMBERS = {"f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 
@@ -112,6 +113,7 @@ def read_cls_labels(path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
+        require_regular(path)
         with path.open("rb") as file:
             shape, _, dtype = _header(file)
             if shape != () or dtype != np.dtype(object):

@@ -43,6 +43,7 @@ class Dataset:
             data set has none. Only scoring may call it.
         max_megapixels: photos and masks whose header announces more are refused.
         unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
+        unscored: ids of photos whose mask cannot be used; they count as photos without one.
         remarks: what else the reader took otherwise than it stands in the files, one line each.
     """
 
@@ -52,6 +53,7 @@ class Dataset:
     max_megapixels: float = 50.0
     unknown_tags: tuple[tuple[str, int], ...] = ()
     remarks: tuple[str, ...] = ()
+    unscored: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -82,7 +84,7 @@ class Dataset:
         Raises:
             ImageError: the mask's file is damaged or no label map.
         """
-        return None if self.masks is None else self.masks(sample)
+        return None if self.masks is None or sample.id in self.unscored else self.masks(sample)
 
     def without_masks(self) -> Dataset:
         """The same photos and tags; `mask` gives None. What training gets."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tfwsss.data.names import normal, photo_id, relative_photo_path
 from tfwsss.errors import DataError
+from tfwsss.storage.atomic import require_regular
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def read_tag_table(path) -> list[Row]:
     """
     path = Path(path)
     try:
+        require_regular(path)
         # A byte-order mark comes from Excel's "CSV UTF-8"; newline="" leaves line ends inside quotes to csv.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))

@@ -17,6 +17,7 @@ from tfwsss.data.names import existing, normal, relative_photo_path
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import IGNORE
+from tfwsss.storage.atomic import require_regular
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -160,10 +161,13 @@ def _object_names(path: Path) -> tuple[str, ...]:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:
+        require_regular(path)
         parser.Parse(path.read_bytes(), True)
     except FileNotFoundError:
         return ()
-    except expat.ExpatError as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an encoding that Python does not know
         raise DataError(f"{path}: not valid XML: {error}") from None
     names = (element.text or "" for element in builder.close().iterfind("object/name"))
     return tuple(sorted({normal(name.strip()) for name in names} - {""}))

@@ -169,6 +169,7 @@ def fit(
     cluster: Cluster = ALONE,
     on_step: Callable[[int], None] = lambda images: None,
     on_epoch: Callable[[dict], None] = lambda entry: None,
+    on_restore: Callable[[list[dict]], None] = lambda history: None,
 ) -> list[dict]:
     """Train `task.model` in place.
 
@@ -182,6 +183,7 @@ def fit(
         cluster: the workers the strategy spans.
         on_step: called with the number of images of the whole batch after each step.
         on_epoch: called with the new history entry after each epoch, when the checkpoint is on disk.
+        on_restore: called once with the entries of the epochs that an earlier process has finished.
 
     Returns:
         One dict per epoch: `epoch` (from 1), `learning_rate` at its end, the mean of every entry of the loss dict, and
@@ -207,6 +209,7 @@ def fit(
     checkpoint = _Checkpoint(Path(folder) / CHECKPOINT, task.model, optimizer, loss_scale)
     history = checkpoint.restore()
     _start_alike(strategy, cluster, variables, history, checkpoint.path)
+    on_restore(history)
     for epoch in range(len(history), settings.epochs):
         sums: dict[str, float] = {}
         steps = 0
