@@ -1,10 +1,13 @@
 # make demo          the whole pipeline on generated scenes, from a fresh machine
 # make test          the test-suite, from a fresh machine
 # make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
-# The first two need Python 3.11 or 3.12, the third 3.11; all need gcc and make. Packages are installed into
-# .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time.
+# The first two need Python 3.11, 3.12 or 3.13, the third 3.11; all need make, and no compiler. Packages are installed into
+# .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time,
+# COVERAGE=1 prints which lines and branches of each module the suite has run.
+# make lint          style, the rules on who imports whom, and static types
+# make format        what lint can mend by itself: order of imports, outdated syntax
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 ADDONS_PYTHON ?= python3.11
 VENV ?= .venv
 ADDONS_VENV ?= .venv-addons
@@ -16,18 +19,23 @@ SEED ?= 0
 DEMO ?= runs/demo
 TESTS ?=
 PROCESSES ?= 2
-PYTEST = -m pytest --numprocesses $(PROCESSES)
+COVERAGE ?=
+PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
 
-.PHONY: install install-addons demo test test-addons lint bench clean
+# Tests compare the dense CRF with pydensecrf, which has no wheels: where a compiler and Python's headers are, it is built.
+HEADERS = import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
+PYDENSECRF = $(shell command -v c++ >/dev/null && test -e "$$($(1) -c '$(HEADERS)')" && echo ,pydensecrf)
+
+.PHONY: install install-addons demo test test-addons lint format bench clean
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint$(call PYDENSECRF,$(PYTHON))]"
 	touch $@
 
 $(ADDONS_READY): setup.py constraints-addons.txt
 	test -x $(ADDONS_BIN)/python || $(ADDONS_PYTHON) -m venv $(ADDONS_VENV)
-	$(ADDONS_BIN)/python -m pip install --quiet --constraint constraints-addons.txt --editable ".[addons,test]"
+	$(ADDONS_BIN)/python -m pip install --quiet --constraint constraints-addons.txt --editable ".[addons,test$(call PYDENSECRF,$(ADDONS_PYTHON))]"
 	touch $@
 
 install: $(READY)
@@ -47,9 +55,14 @@ test-addons: $(ADDONS_READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/types.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
 
 bench: $(READY)
 	$(BIN)/python benchmarks/randomwalk.py
+	$(if $(RUN),$(BIN)/python benchmarks/labels.py $(CONFIG) $(RUN) $(PHOTOS))
 
 clean:
 	rm -rf $(VENV) $(ADDONS_VENV) build *.egg-info

@@ -20,7 +20,7 @@ from tfwsss.config import Crf, LabelCrf
 from tfwsss.config.files import load_config
 from tfwsss.crf import dense_crf
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.processes import map_in_processes, worker_count
+from tfwsss.processes import map_in_threads, worker_count
 from tfwsss.pseudolabel import from_grid, pseudo_label
 from tfwsss.storage.artifacts import load_walk
 
@@ -53,7 +53,7 @@ def segmenter_labels(image, scores) -> dict[str, np.ndarray]:
 
 def _score(function, masks, arguments, labels: int) -> dict[str, ConfusionMatrix]:
     matrices: dict[str, ConfusionMatrix] = {}
-    for mask, found in zip(masks, map_in_processes(function, arguments, worker_count(0)), strict=True):
+    for mask, found in zip(masks, map_in_threads(function, arguments, worker_count(0)), strict=True):
         for name, label in found.items():
             matrices.setdefault(name, ConfusionMatrix(labels)).update(mask, label)
     return matrices
@@ -75,16 +75,18 @@ def main():
     from pathlib import Path
 
     import tensorflow as tf
-    from tfwsss_pipelines.stages.train import weights_path
-    from tfwsss_pipelines.stages.val_cams import WALKS
 
     from tfwsss.data import load_split
     from tfwsss.export.inference import Inference
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
+    from tfwsss_pipelines.engine.context import weights_path
+    from tfwsss_pipelines.stages.val_cams import WALKS
 
     config, work = load_config(arguments.config, arguments.set), Path(arguments.work_dir)
     dataset = load_split(config.data, "val", work)
+    if dataset is None:
+        raise SystemExit(f"{arguments.config}: no evaluation photos")
     masked = [sample for sample in dataset.samples if dataset.mask(sample) is not None]
     chosen = [masked[index] for index in np.unique(np.linspace(0, len(masked) - 1, min(arguments.photos, len(masked))).round().astype(int))]
     masks, count = [dataset.mask(sample) for sample in chosen], dataset.num_classes + 1

@@ -1,15 +1,17 @@
-"""Time and error of the three ways to compute the random walk.
+"""Time and error of the ways to compute the random walk.
 
     python benchmarks/randomwalk.py                          # grid of a 375 x 500 photo
-    python benchmarks/randomwalk.py --grid 128x128 --methods sparse chebyshev
+    python benchmarks/randomwalk.py --grid 128x128 --repeats 1
 
 Prints a Markdown table: best time of `--repeats` calls on one photo, how many times faster than "dense", and the
-largest error against a float64 walk by shifted arrays, relative to the largest score.
+largest error against a float64 walk by shifted arrays, relative to the largest score; then the peak memory of the process.
 """
 
 import argparse
 import os
+import resource
 import time
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,6 +20,13 @@ import tensorflow as tf
 
 from tfwsss.affinity import pair_affinity, pair_offsets
 from tfwsss.randomwalk import random_walk
+
+WAYS: dict[str, dict[str, Any]] = {
+    "dense": {"method": "dense"},
+    "sparse": {"method": "sparse"},
+    "chebyshev, tf.sparse": {"method": "chebyshev", "engine": "tensorflow"},
+    "chebyshev, stencil": {"method": "chebyshev", "engine": "stencil"},
+}
 
 
 def exact_walk(affinity: np.ndarray, cam: np.ndarray, radius: int, beta: float, steps: int) -> np.ndarray:
@@ -55,7 +64,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--grid", default="47x63", help="height x width in cells (default: %(default)s)")
     parser.add_argument("--channels", type=int, nargs="+", default=[3, 21])
-    parser.add_argument("--methods", nargs="+", default=["dense", "sparse", "chebyshev"])
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--radius", type=int, default=5)
     parser.add_argument("--beta", type=float, default=8.0)
     parser.add_argument("--steps", type=int, default=256)
@@ -67,26 +76,27 @@ def main():
     affinity = smooth_affinity(height, width, arguments.radius)
     device = "GPU" if tf.config.list_physical_devices("GPU") else f"CPU, {os.cpu_count()} cores"
     print(f"{height} x {width} cells, radius {arguments.radius}, {arguments.steps} steps, {device}\n")
-    print("| method | channels | seconds | faster than dense | largest error |")
+    print("| way | channels | seconds | faster than dense | largest error |")
     print("|---|---|---|---|---|")
     for channels in arguments.channels:
         cam = np.random.default_rng(1).random((1, height, width, channels)).astype(np.float32)
         exact = exact_walk(affinity[0].numpy(), cam[0], arguments.radius, arguments.beta, arguments.steps)
         dense = None
-        for method in arguments.methods:
-            settings = {name: getattr(arguments, name) for name in ("radius", "beta", "steps", "tolerance")}
+        for way in arguments.ways:
+            settings: dict[str, Any] = {name: getattr(arguments, name) for name in ("radius", "beta", "steps", "tolerance")}
             seconds = []
             for repeat in range(arguments.repeats + 1):
                 start = time.perf_counter()
-                walked = random_walk(affinity, cam, method=method, **settings).numpy()
+                walked = random_walk(affinity, cam, **WAYS[way], **settings).numpy()
                 if repeat:  # the first call builds the grid's pair lists and traces
                     seconds.append(time.perf_counter() - start)
             best = min(seconds)
-            if method == "dense":
+            if way == "dense":
                 dense = best
             ratio = f"{dense / best:.1f}x" if dense else "-"
             error = np.abs(walked[0] - exact).max() / np.abs(cam).max()
-            print(f"| {method} | {channels} | {best:.4f} | {ratio} | {error:.1e} |")
+            print(f"| {way} | {channels} | {best:.4f} | {ratio} | {error:.1e} |", flush=True)
+    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
 if __name__ == "__main__":

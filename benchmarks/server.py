@@ -69,12 +69,13 @@ def jpeg(height: int, width: int, seed: int) -> bytes:
 class Server:
     """The service in a process of its own; a context manager."""
 
-    def __init__(self, model: Path):
+    def __init__(self, model: Path, *options: str):
         self._model = model
+        self._options = options
 
     def __enter__(self) -> Server:
         code = "from tfwsss_onnx.http_service.command import main; main()"
-        command = [sys.executable, "-c", code, str(self._model), "--port", "0", "--device", "cpu"]
+        command = [sys.executable, "-c", code, str(self._model), "--port", "0", "--device", "cpu", *self._options]
         for height, width in LOAD_SIZES:
             command += ["--warm-up", f"{width}x{height}"]
         self._log = tempfile.NamedTemporaryFile(suffix=".log")
@@ -83,7 +84,7 @@ class Server:
             if self.process.poll() is not None:
                 raise SystemExit(self._text())
             time.sleep(0.05)
-        self.port = int(re.search(r"running on http://127\.0\.0\.1:(\d+)", self._text()).group(1))
+        self.port = int(re.findall(r"running on http://127\.0\.0\.1:(\d+)", self._text())[0])
         return self
 
     def __exit__(self, *_) -> None:
@@ -101,10 +102,10 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def memory(self) -> float:
-        """Resident memory in MB."""
+    def memory(self, field: str = "VmRSS") -> float:
+        """Resident memory in MB; its peak so far with the field VmHWM."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6
+        return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) * 1024 / 1e6
 
 
 def post(connection, photo: bytes) -> tuple[int, bytes]:
@@ -129,7 +130,8 @@ def added_latency(model: Path, pairs: int) -> str:
         connection = server.connect()
         for _ in range(5):
             segmenter(photo), post(connection, photo)
-        runtime, service = [], []
+        runtime: list[float] = []
+        service: list[float] = []
         used = -server.processor_time()
         for index in range(pairs):
             # Each gets its turn after a pause, so that the other's worker threads have gone to sleep; first or second by turns.
@@ -199,7 +201,7 @@ def load(model: Path, clients: int, seconds: float) -> str:
         connection = server.connect()
         connection.request("GET", "/metrics")
         metrics = connection.getresponse().read().decode()
-    counted = {name: float(re.search(rf"^tfwsss_batch_size_{name} (\S+)$", metrics, re.MULTILINE).group(1)) for name in ("sum", "count")}
+    counted = {name: float(re.findall(rf"^tfwsss_batch_size_{name} (\S+)$", metrics, re.MULTILINE)[0]) for name in ("sum", "count")}
 
     def resident(begin: float, end: float) -> float:
         return statistics.median(size for moment, size in memory if begin * seconds <= moment <= end * seconds)

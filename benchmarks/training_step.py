@@ -15,6 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,31 +34,33 @@ def make_step(config, network: str, variant: str):
 
     if variant == "with Keras' batch normalisation":
         stack.BatchNormalization = keras.layers.BatchNormalization
-    from tfwsss_pipelines.stages.affinitynet import affinity_model
-    from tfwsss_pipelines.stages.train import model_arguments
-
     from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
     from tfwsss.models import build_classifier, build_segmenter, head_layers
     from tfwsss.training import loop
-    from tfwsss.training.losses import multilabel_soft_margin, segmentation_cross_entropy
+    from tfwsss.training.losses import PIXEL_LOSSES, multilabel_soft_margin
     from tfwsss.training.optimizer import MOMENTUM, GroupedOptimizer, trainable_variables
+    from tfwsss_pipelines.stages.affinitynet import affinity_model
+    from tfwsss_pipelines.stages.train import model_arguments
 
     settings, classes, rng = getattr(config, network), len(config.data.classes or range(5)), np.random.default_rng(0)
     batch, crop = settings.batch_size, settings.crop
     images = tf.constant(rng.normal(size=(batch, crop, crop, 3)), tf.float32)
     loop.make_deterministic(0)
+    keras.mixed_precision.set_global_policy(settings.precision)
     arguments = model_arguments(settings.model, config.switches.dropout)
     if network == "classifier":
         model, target = build_classifier(settings.model.backbone, classes, **arguments), rng.integers(0, 2, (batch, classes))
-        loss = multilabel_soft_margin
+        loss: Callable = multilabel_soft_margin
     elif network == "segmenter":
         model = build_segmenter(settings.model.backbone, classes, head=settings.head, **arguments)
-        target, loss = rng.integers(0, classes + 1, (batch, crop, crop)), segmentation_cross_entropy
+        target, loss = rng.integers(0, classes + 1, (batch, crop, crop)), PIXEL_LOSSES[settings.loss]
     else:
         model, target = affinity_model(config), rng.integers(0, 3, (batch, crop // 8, crop // 8))
 
-        def loss(features, label, total):
+        def affinities(features, label, total):
             return affinity_loss(pair_affinity(features, settings.radius), affinity_labels(label, settings.radius), total).total
+
+        loss = affinities
 
     data = {"image": images, "target": tf.constant(target, tf.int32)}
     task = loop.Task(model, frozenset(head_layers(model)), lambda epoch, part: None, lambda o, b, total: {"loss": loss(o, b["target"], total)}, 1)
@@ -88,11 +92,13 @@ def work(arguments) -> None:
 
 def measure(arguments, network: str) -> dict[str, list[float]]:
     command = [sys.executable, __file__, arguments.config, *(f"--set={text}" for text in arguments.set), "--network", network]
-    workers, taken = {}, {variant: [] for variant in VARIANTS}
+    workers: dict[str, Any] = {}
+    taken: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for variant in VARIANTS:
         environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0" if variant == "without oneDNN" else "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        workers[variant] = subprocess.Popen([*command, "--variant", variant], env=environment, **pipes)
+        workers[variant] = subprocess.Popen(
+            [*command, "--variant", variant], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         if workers[variant].stdout.readline().strip() != "ready":
             raise SystemExit(f"{variant}: the process ended; run {' '.join(command)} --variant '{variant}' to see why")
     for _ in range(arguments.rounds):

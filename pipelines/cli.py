@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +13,13 @@ from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.config.fields import describe_fields
 from tfwsss.config.files import config_files, load_config, preset_names
-from tfwsss.errors import TfwsssError, WeightsError
+from tfwsss.errors import WeightsError
 from tfwsss.training.cluster import find_cluster
 
-from .engine.failures import is_outer, one_line, redact, write_log
+from .engine import failures
 from .engine.interruption import Interrupted, interruptible
 from .engine.terminal import console, show
+from .stages import NAMES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
@@ -50,9 +50,9 @@ def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None
 
 def _runner(config: Config, source: str):
     from .engine.runner import Runner
-    from .stages.order import STAGES
+    from .stages.order import stages_for
 
-    return Runner(STAGES, config, config_files(source))
+    return Runner(stages_for(config), config, config_files(source))
 
 
 class ScoredStage(StrEnum):
@@ -104,7 +104,7 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="data, classifier, cams, affinity_labels, affinitynet, pseudo_labels, label_scores, segmenter, evaluate, export or report.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")],
     config: ConfigArgument,
     set_: SetOption = None,
     work_dir: WorkOption = None,
@@ -169,13 +169,19 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
 def summary(
     work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...", parser=_path)],
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="Work directory of a run that learnt from masks; may be given several times. Prints the ratio to it.", metavar="WORK_DIR"),
+    ] = None,
 ) -> None:
     """Mean and deviation of the scores of several runs of one experiment, for example with different seeds."""
+    from tfwsss.report.ratio import compare
     from tfwsss.report.summary import summarize
 
     from .stages.scoring import load_table
 
-    show(summarize([load_table(work, stage.value) for work in work_dirs]))
+    tables = [load_table(work, stage.value) for work in work_dirs]
+    show(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
 
 
 @app.command()
@@ -207,15 +213,22 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Photos of one size that run together at most.", min=1)] = 8,
     queue: Annotated[int, typer.Option(help="Requests in the service at once; more are answered 503.", min=1)] = 64,
     max_body_mb: Annotated[float, typer.Option(help="Longest request.")] = 32.0,
+    memory_mb: Annotated[float, typer.Option(help="Resident memory of the whole process; 0: the model, a run of its largest tile and 1200 MB.", min=0)] = 0.0,
     time_limit_s: Annotated[float, typer.Option(help="Seconds for one request.")] = 30.0,
+    write_limit_s: Annotated[float, typer.Option(help="Seconds for a client to read an answer.")] = 30.0,
+    connections: Annotated[int, typer.Option(help="Open at once.", min=1)] = 512,
+    connections_per_address: Annotated[int, typer.Option(help="Of them from one address.", min=1)] = 256,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A name that clients call the service by, besides this machine's own; * allows all.", metavar="NAME")] = None,
     max_megapixels: Annotated[float, typer.Option(help="Larger photos are refused before decoding.")] = 50.0,
     warm_up: Annotated[list[str] | None, typer.Option(help="Size of photos to come; may be given several times.", metavar="WIDTHxHEIGHT")] = None,
 ) -> None:
     """Serve an exported model over HTTP: Open Inference Protocol, POST /segment, /metrics, and a page at /."""
     from .deployment.serve import serve_model
 
-    limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "time_limit_s": time_limit_s}
-    serve_model(model, limits, warm_up or ["512x512"], host=host, port=port, device=device, threads=threads, max_megapixels=max_megapixels)
+    limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "memory_mb": memory_mb, "time_limit_s": time_limit_s}
+    limits |= {"write_limit_s": write_limit_s, "connections": connections, "connections_per_address": connections_per_address}
+    options = {"host": host, "port": port, "device": device, "threads": threads, "max_megapixels": max_megapixels, "allow_host": tuple(allow_host or ())}
+    serve_model(model, limits, warm_up or ["512x512"], **options)
 
 
 @app.command("import-weights")
@@ -297,33 +310,11 @@ def _options(
     pass
 
 
-def _take_debug(arguments: list[str]) -> bool:
-    """Remove --debug, wherever it stands before a `--`."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    options = [word for word in arguments[:end] if word != "--debug"]
-    found = len(options) < end
-    arguments[:end] = options
-    return found
-
-
-def _report(error: Exception, debug: bool) -> int:
-    """Say what ended the command; the exit code."""
-    outer = is_outer(error)
-    hint = "" if outer else "; this should not happen, please report it"
-    if debug:
-        console.print(redact("".join(traceback.format_exception(error))), markup=False, soft_wrap=True)
-    elif not isinstance(error, TfwsssError):
-        log = write_log(error)
-        hint += f" (details: {log})" if log else " (details: --debug)"
-    console.print(f"error: {one_line(error)}{hint}", style="red", markup=False, soft_wrap=True)
-    return 2 if outer else 1
-
-
 def main() -> None:
     """Entry point of the console script."""
     # TensorFlow's start-up chatter hides our own messages.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    debug = _take_debug(sys.argv)
+    debug = failures.take_debug(sys.argv)
     try:
         app()
     except Interrupted as stop:
@@ -333,7 +324,7 @@ def main() -> None:
         sys.stdout = None
         sys.exit(1)
     except Exception as error:
-        sys.exit(_report(error, debug))
+        sys.exit(failures.report(error, debug))
 
 
 if __name__ == "__main__":

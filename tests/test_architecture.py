@@ -2,9 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
+from importlib import resources
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
+PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
 
 
 def test_import_contracts_hold():
@@ -27,7 +32,7 @@ def test_no_module_is_called_after_nothing():
 def test_every_preset_ships_with_the_package():
     from tfwsss.config.files import PRESET_FOLDER, load_config, preset_names
 
-    assert {"demo-scenes", "voc-animals-mobilenet", "voc12-psa-resnet38", "voc12-psa-vgg16", "voc12-resnet38"} <= set(preset_names())
+    assert {"demo-scenes", "voc-animals", "voc-animals-mobilenet", "voc-animals-supervised", "voc12-psa-resnet38", "voc12-psa-vgg16", "voc12-resnet38"} <= set(preset_names())
     for name in preset_names():
         load_config(name)
         assert (PRESET_FOLDER / f"{name}.yaml").read_text().startswith("#"), f"{name}: a preset begins with what it is for"
@@ -45,3 +50,8 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_package_says_that_it_is_typed(package):
+    assert resources.files(package).joinpath("py.typed").is_file()

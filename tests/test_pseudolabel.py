@@ -41,7 +41,7 @@ def test_every_pixel_votes_for_its_label_with_the_confidence(photo):
 
 def test_the_kernel_is_that_of_irn():
     kernel = LabelCrf().model_dump(exclude={"confidence"})
-    assert list(kernel.values()) == [10, 3, 3, 50, 5, 10]  # iterations, then Gaussian and bilateral widths and weights
+    assert list(kernel.values()) == [10, 3, 3, 50, 5, 10, "numba"]  # iterations, then Gaussian and bilateral widths and weights
 
 
 def test_a_photo_without_classes_stays_background(photo):

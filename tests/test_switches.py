@@ -4,20 +4,35 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tfwsss_pipelines.engine.context import Context
-from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
-from tfwsss_pipelines.stages import cams as cams_stage
 
+from tfwsss.cam import scaled_photos
 from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas, Switches
 from tfwsss.config.files import parse_config
 from tfwsss.crf import crf_scores
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.inputs import affinity_batches, classifier_batches, segmenter_batches
+from tfwsss.data.label_sources import LabelFolder
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.models import build_affinitynet, build_classifier, normalization
-from tfwsss.storage.artifacts import load_cam, load_scores, save_cam, save_label
+from tfwsss.pseudolabel import from_grid, grid_size, label_of_scores
+from tfwsss.storage.artifacts import (
+    artifact_path,
+    load_cam,
+    load_label,
+    load_scores,
+    load_walk,
+    save_cam,
+    save_label,
+    save_walk,
+)
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import save_weights
+from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.labelling.cams import Tagged, cam_work
+from tfwsss_pipelines.labelling.timing import Timing
+from tfwsss_pipelines.labelling.walk import Photo, walk_work
+from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
+from tfwsss_pipelines.stages.left_out import labelled, write_left_out
 
 VALUES = ["faithful", "corrected"]
 SIZES = [(60, 76), (70, 58), (72, 72)]  # at most the AffinityNet crop of 72
@@ -53,6 +68,7 @@ def make_context(folder, backbone="vgg16", switches=None, **sections) -> Context
         save_cam(folder / "cams", name, [index % 2], rng.random((1, height, width)) ** 3, "float32")
         for stage in ("affinity_labels", "pseudo_labels"):
             save_label(folder / stage, name, masks[name])
+    write_left_out(folder, [])
     dataset = Dataset(CLASSES, tuple(samples), lambda sample: masks[sample.id])
     return Context(parse_config(values), folder, None, {"train": dataset, "val": dataset})
 
@@ -81,7 +97,7 @@ def images(batches) -> np.ndarray:
 
 
 def test_every_switch_is_tested_here():
-    tested = {"momentum", "border_pairs", "crop_canvas", "val_tags", "dropout", "resize_filter", "crf_scores", "affinity_width"}
+    tested = {"momentum", "border_pairs", "crop_canvas", "val_tags", "dropout", "resize_filter", "crf_scores", "label_tags", "affinity_width"}
     assert set(Switches.model_fields) == tested
 
 
@@ -139,16 +155,16 @@ def test_resize_filter(tmp_path, trained, monkeypatch, value):
     np.testing.assert_array_equal(found, batches(FILTERS[value]))
     assert np.abs(found - batches(other)).max() > 1
 
-    used = []
-    monkeypatch.setattr("tfwsss.cam.multiscale_cam", lambda *a, filter, **k: used.append(filter))
-    save_weights(build_classifier("vgg16", 2, width=0.0625), tmp_path / "classifier/weights.safetensors")
-    cams_stage.cam_maker(context)(None, None)
-    assert used == [FILTERS[value]]
+    sample = dataset.samples[0]
+    read = cam_work(context, dataset, tmp_path, Timing()).read(Tagged(sample, np.ones(2)))
+    expected = scaled_photos(dataset.read(sample), config.cams.scales, FILTERS[value])
+    for photo, one in zip(read.photos, expected, strict=True):
+        np.testing.assert_array_equal(photo, one)
 
     found = images(trained(segmenter, context)["batches"](1, slice(None)))  # no part of the reference
     settings = config.segmenter
     expected = segmenter_batches(
-        dataset, tmp_path / "pseudo_labels", settings, normalization("vgg16"), filter=FILTERS["corrected"], seed=0, epoch=1
+        dataset, LabelFolder(tmp_path / "pseudo_labels"), settings, normalization("vgg16"), filter=FILTERS["corrected"], seed=0, epoch=1
     )
     np.testing.assert_array_equal(found, images(expected))
 
@@ -161,14 +177,8 @@ def test_affinity_width(tmp_path, trained, value, features):
     assert model.output.shape[-1] == features
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """The work of other processes in this one."""
-    monkeypatch.setattr(affinity_labels, "map_in_processes", lambda function, arguments, workers: (function(*a) for a in arguments))
-
-
 @pytest.mark.parametrize("value", VALUES)
-def test_crf_scores(tmp_path, here, value):
+def test_crf_scores(tmp_path, value):
     sections = {"affinitynet": {"label_source": "scores"}, "affinity_labels": {"alphas": "psa-released"}}
     context = make_context(tmp_path, switches={"crf_scores": value}, **sections)
     for sample in context.dataset("train").samples:
@@ -190,7 +200,7 @@ def test_crf_scores(tmp_path, here, value):
 
 
 @pytest.mark.parametrize("alphas", ["psa-released", "psa-cvpr", FixedAlphas(low=2, high=9, walk=3), "auto"])
-def test_alpha_sets(tmp_path, here, alphas):
+def test_alpha_sets(tmp_path, alphas):
     wanted = alphas if isinstance(alphas, str) else alphas.model_dump()
     context = make_context(tmp_path, affinity_labels={"alphas": wanted})
     affinity_labels.run(context)
@@ -209,29 +219,81 @@ def test_border_pairs(tmp_path, value):
     make_deterministic(0)
     context = make_context(tmp_path, switches={"border_pairs": value})
     save_weights(build_affinitynet("vgg16", width=0.0625), tmp_path / "affinitynet/weights.safetensors")
-    walk = pseudo_labels.walker(context)
     channels = np.random.default_rng(1).random((2, 9, 12)).astype(np.float32)
     image = np.random.default_rng(2).integers(0, 256, (72, 96, 3), np.uint8)
-    unmoved = np.isclose(walk(image, channels), channels, atol=1e-7).all(axis=0)
+    sample = context.dataset("train").samples[0]
+    work = walk_work(context, context.dataset("train"), tmp_path, tmp_path, (16.0,), Timing())
+    photo = Photo(image, np.zeros(1, np.int32), channels)
+    work.finish(sample, work.on_device("/CPU:0")([photo])[0])
+    _, _, background, foreground = load_walk(tmp_path, sample.id)
+    unmoved = np.isclose(np.concatenate([background, foreground]), channels, atol=1e-7).all(axis=0)
     alone = np.zeros((9, 12), bool)
     for row, column in [(0, 0), (0, 1), (0, 2), (0, 3), (-2, 0), (-2, -1), (-1, 0), (-1, 1), (-1, -2), (-1, -1)]:
         alone[row, column] = value == "faithful"
     np.testing.assert_array_equal(unmoved, alone)
 
 
+class Run:
+    def artifact(self, path):
+        assert path.exists()
+
+    def metrics(self, values):
+        pass
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_label_tags(tmp_path, monkeypatch, value):
+    """One photo keeps its class, one regains it from the normalised walk, and in one it is too small for both."""
+    context = make_context(tmp_path, switches={"label_tags": value}, pseudo_labels={"crf": None, "smallest_share": 0.05})
+    context.run = Run()
+    dataset = context.dataset("train")
+    monkeypatch.setattr(pseudo_labels, "used_alphas", lambda work: NAMED_ALPHAS["psa-released"])
+    expected, kept = [], []
+    for sample, strength, columns in zip(dataset.samples, (0.9, 0.3, 0.3), (5, 5, 0), strict=True):
+        artifact_path(tmp_path / "pseudo_labels", sample.id, ".png").unlink()
+        rows, width = grid_size(*dataset.read(sample).shape[:2])
+        foreground = np.zeros((1, rows, width), np.float32)
+        foreground[:, :, :columns] = strength
+        foreground[:, 0, 0] = strength  # a single cell is below the smallest share
+        background = np.full((1, rows, width), 0.6, np.float32)
+        background[:, :, -1] = 0.8
+        save_walk(tmp_path / "walk", sample.id, sample.tags, [16.0], background, foreground)
+        walked = np.concatenate([background, foreground])
+        plain = label_of_scores(sample.tags, from_grid(walked, *dataset.read(sample).shape[:2]))
+        normalised = label_of_scores(sample.tags, from_grid(walked / np.array([0.8, strength])[:, None, None], *dataset.read(sample).shape[:2]))
+        if value == "faithful" or strength > 0.8:
+            expected.append(plain if value == "faithful" else np.where(plain == normalised, plain, 255))
+        else:
+            expected.append(normalised if columns else np.full(plain.shape, 255))
+        kept += [sample.id] if columns or value == "faithful" else []
+    metrics = pseudo_labels.run(context)
+    for sample, label in zip(dataset.samples, expected, strict=True):
+        np.testing.assert_array_equal(load_label(tmp_path / "pseudo_labels", sample.id), label)
+    assert metrics["left_out"] == 3 - len(kept) == (value == "corrected")
+    assert metrics["ignored_pixels"] == np.mean(np.concatenate([label.ravel() == 255 for label in expected]))
+    assert [sample.id for sample in labelled(tmp_path, dataset).samples] == kept
+    said = (tmp_path / "pseudo_labels/left_out.csv").read_text().splitlines()
+    assert said == ["id,reason"] + (["photo2,less than 0.05 of the pixels: cat"] if value == "corrected" else [])
+    before = (tmp_path / "pseudo_labels/left_out.csv").read_bytes()
+    assert pseudo_labels.run(context) | {"computed": 3} == metrics  # after a restart, from what is on disk
+    assert (tmp_path / "pseudo_labels/left_out.csv").read_bytes() == before
+
+
 @pytest.mark.parametrize("value", VALUES)
 def test_val_tags(tmp_path, monkeypatch, value):
     make_deterministic(0)
-    context = make_context(tmp_path, switches={"val_tags": value}, cams={"scales": [1.0], "dtype": "float32"}, evaluate={"cams": True})
+    context = make_context(tmp_path, switches={"val_tags": value}, cams={"scales": [1.0], "dtype": "float32", "stride": 1}, evaluate={"cams": True})
     (tmp_path / "affinity_labels/alphas.json").write_text('{"low": 4, "high": 32, "walk": 16}')
     save_weights(build_classifier("vgg16", 2, width=0.0625), tmp_path / "classifier/weights.safetensors")
     save_weights(build_affinitynet("vgg16", width=0.0625), tmp_path / "affinitynet/weights.safetensors")
     logits = {60: [0.0, 3.0], 70: [-0.1, -2.0], 72: [-1.0, 0.1]}  # by height of the photo
-    monkeypatch.setattr(val_cams, "classifier_logits", lambda context: lambda image: np.array(logits[image.shape[0]]))
     dataset = context.scored_dataset("val")
     masked = [(sample, dataset.mask(sample)) for sample in dataset.samples]
+    said = np.array([logits[mask.shape[0]] for _, mask in masked])
 
-    matrices = val_cams.score_val_cams(context, dataset, masked, threshold=0.4)
+    val_cams.compute_val_cams(context, dataset, said)
+    matrices, count = val_cams.score_val_cams(context, dataset, threshold=0.4)
+    assert count == len(masked)
     kind = {"faithful": "true tags", "corrected": "predicted tags"}[value]
     assert list(matrices) == [f"CAM, {kind}", f"walk, {kind}"]
     expected = {"faithful": [[0], [1], [0]], "corrected": [[0, 1], [], [1]]}[value]
@@ -247,13 +309,14 @@ def test_val_tags(tmp_path, monkeypatch, value):
     assert matrices[f"walk, {kind}"].counts.sum() == by_hand.counts.sum()
 
     # What is on disk is not computed again.
-    monkeypatch.setattr(val_cams, "cam_maker", None)
-    again = val_cams.score_val_cams(context, dataset, masked, threshold=0.4)
+    monkeypatch.setattr("tfwsss.weights.load_model", None)
+    val_cams.compute_val_cams(context, dataset, said)
+    again, _ = val_cams.score_val_cams(context, dataset, threshold=0.4)
     for name, matrix in matrices.items():
         np.testing.assert_array_equal(again[name].counts, matrix.counts)
 
 
-def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, trained, here):
+def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, trained):
     """`scores` is the reference's way: block means of the CRF's scores; `labels` votes in the label PNG."""
     found = {}
     for source in ("scores", "labels"):
@@ -267,7 +330,7 @@ def test_affinity_batches_take_the_label_source_of_the_configuration(tmp_path, t
         found[source] = next(iter(trained(affinitynet, context)["batches"](0, slice(None))))
         settings = context.config.affinitynet
         expected = affinity_batches(
-            context.dataset("train"), folder / "affinity_labels", settings, normalization("vgg16"), canvas="mean", seed=0, epoch=0
+            context.dataset("train"), LabelFolder(folder / "affinity_labels"), settings, normalization("vgg16"), canvas="mean", seed=0, epoch=0
         )
         np.testing.assert_array_equal(found[source]["label"], next(iter(expected))["label"])
     np.testing.assert_array_equal(found["scores"]["image"], found["labels"]["image"])

@@ -135,7 +135,7 @@ def _distance_function(radius: int):
     def distance(features):
         window = _inner_window(features, radius)
         source = window(0, 0)
-        distances = []
+        distances: list[tf.Tensor] = []
         for dy, dx in _offsets(radius):
             with tf.control_dependencies(distances[-1:]):
                 distances.append(tf.reduce_mean(tf.abs(source - window(dy, dx)), axis=-1))

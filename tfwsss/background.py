@@ -139,6 +139,31 @@ def choose_alphas(histogram: CamHistogram) -> FixedAlphas:
     )
 
 
+def predict_label(classes, cam, *, threshold: float | None = None, alpha: float | None = None) -> np.ndarray:
+    """Label map straight from the class activation maps.
+
+    Args:
+        classes: [K] class indices.
+        cam: [K, H, W] in 0..1.
+        threshold: background where no map is above it, or
+        alpha: background where no map is above the score ``(1 - max_c cam_c)**alpha``. Exactly one of the two.
+
+    Returns:
+        [H, W] uint8: 0 background, k+1 class k; all background for K = 0.
+    """
+    if (threshold is None) == (alpha is None):
+        raise ValueError("expected exactly one of threshold and alpha")
+    cam = np.asarray(cam, np.float32)
+    if cam.ndim != 3 or cam.shape[0] != len(classes):
+        raise ValueError(f"cam: expected [{len(classes)}, H, W], found {list(cam.shape)}")
+    if alpha is None:
+        background = np.full(cam.shape[1:], threshold, np.float32)
+    else:
+        background = background_score(cam, alpha)
+    labels = np.concatenate([[0], np.asarray(classes) + 1]).astype(np.uint8)
+    return labels[np.concatenate([background[None], cam]).argmax(axis=0)]
+
+
 def combine_crf(low_scores, high_scores, classes) -> np.ndarray:
     """Training labels for AffinityNet from the CRF results of a strong and a weak background.
 

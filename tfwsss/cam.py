@@ -14,6 +14,7 @@ from tfwsss.background import (
     alpha_of_threshold,
     background_score,
     choose_alphas,
+    predict_label,
     threshold_of_alpha,
 )
 from tfwsss.normalization import Normalization
@@ -23,8 +24,12 @@ __all__ = [
     "alpha_of_threshold",
     "background_score",
     "choose_alphas",
+    "cam_grid",
+    "maps_of_scale",
     "multiscale_cam",
+    "normalized_cam",
     "predict_label",
+    "scaled_photos",
     "threshold_of_alpha",
 ]
 
@@ -34,6 +39,64 @@ EPSILON = 1e-5  # added to the maximum before dividing, as in the reference: a m
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """(height, width) of the photo at `scale`: rounded half to even as the reference does, at least 1 pixel."""
     return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+def cam_grid(height: int, width: int, stride: int) -> tuple[int, int]:
+    """(rows, columns) of the maps of a photo that are kept at one value for `stride` pixels."""
+    return -(-height // stride), -(-width // stride)
+
+
+def scaled_photos(image, scales: Sequence[float], filter: Image.Resampling = Image.Resampling.BICUBIC) -> list[np.ndarray]:
+    """The photo [H, W, 3] uint8 at every scale, resized by Pillow with antialiasing."""
+    height, width = image.shape[:2]
+    sizes = [scaled_size(height, width, scale) for scale in scales]
+    photo = Image.fromarray(image)
+    return [image if size == (height, width) else np.asarray(photo.resize(size[::-1], filter)) for size in sizes]
+
+
+def maps_of_scale(
+    maps_fn: Callable,
+    photos,
+    classes,
+    size,
+    *,
+    flip: bool,
+    normalization: Normalization,
+    activation: Literal["relu", "sqrt"],
+) -> tf.Tensor:
+    """What one scale adds to the CAMs of photos of one size. TensorFlow operations, eager or inside a tf.function.
+
+    Args:
+        maps_fn: float32 [b, h, w, 3] normalised images -> [b, h', w', C] raw maps (before any rectification). With `flip`
+            it is called with the photos and their mirror images as one batch.
+        photos: [B, h, w, 3] uint8 RGB.
+        classes: [K] int32, whose maps are wanted.
+        size: (rows, columns) of the result, see `cam_grid`.
+        flip: also use the mirror images.
+        normalization: the network's input normalisation.
+        activation: "relu", or "sqrt" of the rectified map (for VGG16).
+
+    Returns:
+        float32 [B, rows, columns, K], rectified and enlarged bilinearly, the mirror image's map added.
+    """
+    images = normalization(tf.cast(photos, tf.float32))
+    maps = tf.convert_to_tensor(maps_fn(tf.concat([images, images[:, :, ::-1]], 0) if flip else images))
+    if maps.shape.rank != 4 or not maps.shape[:1].is_compatible_with([None if images.shape[0] is None else images.shape[0] * (1 + flip)]):
+        raise ValueError(f"maps_fn: expected [{images.shape[0]} photos * {1 + flip}, h, w, C], found {maps.shape}")
+    maps = tf.nn.relu(tf.gather(tf.cast(maps, tf.float32), classes, axis=-1))
+    if activation == "sqrt":
+        maps = tf.sqrt(maps)
+    maps = tf.image.resize(maps, size, "bilinear")
+    if not flip:
+        return maps
+    straight, mirrored = tf.split(maps, 2)
+    return straight + mirrored[:, :, ::-1]
+
+
+def normalized_cam(total) -> np.ndarray:
+    """Sums over scales [h, w, K] -> CAMs [K, h, w] in 0..1: each divided by its maximum plus `EPSILON`."""
+    cam = np.ascontiguousarray(np.moveaxis(total, 2, 0))
+    return cam / (cam.max(axis=(1, 2), keepdims=True) + EPSILON)
 
 
 def multiscale_cam(
@@ -46,23 +109,22 @@ def multiscale_cam(
     normalization: Normalization,
     activation: Literal["relu", "sqrt"],
     filter: Image.Resampling = Image.Resampling.BICUBIC,
+    stride: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the rectified maps over scales and mirror images, at the photo's size, normalised per class.
+    """Sum the rectified maps of one photo over scales and mirror images, normalised per class.
 
     Args:
-        maps_fn: float32 [b, h, w, 3] normalised images -> [b, h', w', C] raw maps (before any rectification). With
-            `flip` it is called with the photo and its mirror image as a batch of 2, once per scale.
+        maps_fn, flip, normalization, activation: see `maps_of_scale`; maps_fn gives C = len(tags) maps.
         image: [H, W, 3] uint8 RGB.
         tags: [C] multi-hot; only tagged classes get a map.
         scales: factors of the photo's size.
-        flip: also use the mirror image.
-        normalization: the network's input normalisation.
-        activation: "relu", or "sqrt" of the rectified map (for VGG16).
         filter: how Pillow resizes the photo (both kinds are antialiased): BICUBIC is the reference's.
+        stride: the maps have one value for so many pixels; 1 is the reference's, at the photo's size.
 
     Returns:
         classes: int32 [K], ascending indices of the tagged classes; K = 0 for a photo without tags.
-        cam: float32 [K, H, W] in 0..1, the maximum of each map just below 1 (or 0 for a map of zeros).
+        cam: float32 [K, ceil(H / stride), ceil(W / stride)] in 0..1, the maximum of each map just below 1 (or 0 for a map of
+            zeros).
 
     Raises:
         ValueError: an argument has the wrong shape or is unknown.
@@ -74,52 +136,19 @@ def multiscale_cam(
         raise ValueError(f"activation: expected 'relu' or 'sqrt', found {activation!r}")
     if not scales:
         raise ValueError("scales: expected at least one")
-    height, width = image.shape[:2]
     tags = np.asarray(tags)
     classes = np.flatnonzero(tags).astype(np.int32)
+    size = cam_grid(image.shape[0], image.shape[1], stride)
     if len(classes) == 0:
-        return classes, np.zeros((0, height, width), np.float32)
-    photo = Image.fromarray(image)
-    total = np.zeros((height, width, len(classes)), np.float32)
-    for scale in scales:
-        rows, columns = scaled_size(height, width, scale)
-        resized = image if (rows, columns) == (height, width) else np.asarray(photo.resize((columns, rows), filter))
-        network_input = normalization(resized)
-        batch = np.stack([network_input, network_input[:, ::-1]]) if flip else network_input[None]
-        maps = tf.convert_to_tensor(maps_fn(tf.convert_to_tensor(batch)))
-        if maps.shape.rank != 4 or maps.shape[0] != len(batch) or maps.shape[-1] != len(tags):
-            raise ValueError(f"maps_fn: expected [{len(batch)}, h, w, {len(tags)}], found {list(maps.shape)}")
-        maps = tf.nn.relu(tf.gather(tf.cast(maps, tf.float32), classes, axis=-1))
-        if activation == "sqrt":
-            maps = tf.sqrt(maps)
-        maps = tf.image.resize(maps, (height, width), "bilinear").numpy()
-        total += maps[0]
-        if flip:
-            total += maps[1, :, ::-1]
-    cam = np.ascontiguousarray(total.transpose(2, 0, 1))
-    return classes, cam / (cam.max(axis=(1, 2), keepdims=True) + EPSILON)
+        return classes, np.zeros((0, *size), np.float32)
 
+    def checked(images):
+        maps = tf.convert_to_tensor(maps_fn(images))
+        if maps.shape[-1] != len(tags):
+            raise ValueError(f"maps_fn: expected {len(tags)} maps, found {maps.shape}")
+        return maps
 
-def predict_label(classes, cam, *, threshold: float | None = None, alpha: float | None = None) -> np.ndarray:
-    """Label map straight from the class activation maps.
-
-    Args:
-        classes: [K] class indices.
-        cam: [K, H, W] in 0..1.
-        threshold: background where no map is above it, or
-        alpha: background where no map is above the score ``(1 - max_c cam_c)**alpha``. Exactly one of the two.
-
-    Returns:
-        [H, W] uint8: 0 background, k+1 class k; all background for K = 0.
-    """
-    if (threshold is None) == (alpha is None):
-        raise ValueError("expected exactly one of threshold and alpha")
-    cam = np.asarray(cam, np.float32)
-    if cam.ndim != 3 or cam.shape[0] != len(classes):
-        raise ValueError(f"cam: expected [{len(classes)}, H, W], found {list(cam.shape)}")
-    if alpha is None:
-        background = np.full(cam.shape[1:], threshold, np.float32)
-    else:
-        background = background_score(cam, alpha)
-    labels = np.concatenate([[0], np.asarray(classes) + 1]).astype(np.uint8)
-    return labels[np.concatenate([background[None], cam]).argmax(axis=0)]
+    total = np.zeros((*size, len(classes)), np.float32)
+    for photo in scaled_photos(image, scales, filter):
+        total += maps_of_scale(checked, photo[None], classes, size, flip=flip, normalization=normalization, activation=activation)[0]
+    return classes, normalized_cam(total)

@@ -23,11 +23,12 @@ class Normalization:
             image = image.astype(np.float32)
         if self.bgr:
             image = image[..., ::-1]
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return (image * np.float32(self.scale) - mean) / std
 
 
 TORCH = Normalization(False, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # resnet38
 CAFFE_VGG16 = Normalization(True, 1.0, (104.008, 116.669, 122.675), (1.0, 1.0, 1.0))  # DeepLab vgg16_20M
 CAFFE_KERAS = Normalization(True, 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))  # keras.applications resnet50
+EFFICIENTNET_LITE = Normalization(False, 1.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 SYMMETRIC = Normalization(False, 1 / 127.5, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))  # keras.applications mobilenets

@@ -1,15 +1,19 @@
-"""Worker processes for per-image work: in order with bounded memory (dense CRF, drawing), or surviving the death of a worker (decoding)."""
+"""Workers for per-image work: in order with bounded memory, in threads (dense CRF) or processes (drawing), or surviving the death of a process (decoding)."""
 
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 QUEUE_PER_WORKER = 4
 CHUNK = 16  # calls that one task of `isolated_map` makes
+
+
+Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
@@ -26,9 +30,12 @@ def worker_count(configured: int) -> int:
 
 def exit_with_parent() -> None:
     """End this worker when its parent is gone: a killed parent closes nothing, and its workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
 
     def watch():
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -47,7 +54,16 @@ def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: in
         arguments: consumed only a few items ahead of the results, so it may produce large arrays.
         workers: number of processes.
     """
-    with _pool(workers) as pool:
+    yield from _in_order(_pool(workers), function, arguments, workers)
+
+
+def map_in_threads(function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator:
+    """As `map_in_processes` in threads of this process: for functions that leave Python's global lock to the others."""
+    yield from _in_order(ThreadPoolExecutor(workers), function, arguments, workers)
+
+
+def _in_order(executor: Executor, function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator:
+    with executor as pool:
         waiting: deque = deque()
         try:
             for args in arguments:
@@ -65,7 +81,7 @@ def _run_chunk(function, chunk):
     return [function(*task) for task in chunk]
 
 
-def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterator[tuple[int, object]]:
+def isolated_map(function: Callable[..., Result], tasks: list[tuple], workers: int) -> Iterator[tuple[int, Result | None]]:
     """Yield (index, function(*task)) in any order; None for a task whose process died (a crash in native code).
 
     With one worker, or few tasks, everything runs in this process.
@@ -94,7 +110,7 @@ def isolated_map(function: Callable, tasks: list[tuple], workers: int) -> Iterat
     yield from _one_by_one(function, tasks, [index for number in sorted(waiting) for index in chunks[number]])
 
 
-def _one_by_one(function: Callable, tasks: list[tuple], left: list[int]) -> Iterator[tuple[int, object]]:
+def _one_by_one(function: Callable[..., Result], tasks: list[tuple], left: list[int]) -> Iterator[tuple[int, Result | None]]:
     # A broken pool does not say whose task broke it; with one task in flight it is clear.
     while left:
         with _pool(1) as pool:

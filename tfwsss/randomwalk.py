@@ -6,7 +6,8 @@ With W the symmetric matrix of affinities to the power beta (1 on the diagonal) 
 dense      the paper's: the N x N transition matrix, raised to the power by squarings. Memory 12 N^2 bytes, time O(N^3).
 sparse     `steps` products with the sparse W; the result of "dense" up to rounding.
 chebyshev  x**steps on [-1, 1], where the spectrum of D^-1 W lies, is a Chebyshev series whose coefficients fall like
-           exp(-k^2 / (2 steps)): only about sqrt(2 steps log(1/tolerance)) sparse products are needed.
+           exp(-k^2 / (2 steps)): only about sqrt(2 steps log(1/tolerance)) products are needed. On a processor they
+           are those of `tfwsss.stencil`, on a GPU and inside a tf.function those of tf.sparse.
 
 The sparse methods compute in float64: their time goes into memory access, so it costs a few percent, and in float32 the
 rounding errors of the recurrence (3e-5) would exceed the default tolerance. "dense" is float32 like the reference.
@@ -19,11 +20,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfwsss import stencil
 from tfwsss.affinity import check_grid, pair_offsets, valid_pairs
 from tfwsss.errors import DataError
 
 Border = Literal["faithful", "full"]
 Method = Literal["dense", "sparse", "chebyshev"]
+Engine = Literal["auto", "stencil", "tensorflow"]
 
 
 class _Graph(NamedTuple):
@@ -164,6 +167,26 @@ def _walk_chebyshev(indices, values, nodes, scores, coefficients):
     return total / root
 
 
+def _takes_stencil(engine: Engine, eager: bool) -> bool:
+    if engine not in ("auto", "stencil", "tensorflow"):
+        raise ValueError(f"engine: expected 'auto', 'stencil' or 'tensorflow', found {engine!r}")
+    if engine == "auto":
+        return eager and not tf.config.list_logical_devices("GPU")
+    if engine == "stencil" and not eager:
+        raise ValueError("engine: 'stencil' computes outside of TensorFlow, found inside a tf.function")
+    return engine == "stencil"
+
+
+def _walk_stencil(affinity: np.ndarray, cam: np.ndarray, radius: int, beta: float, coefficients: np.ndarray) -> tf.Tensor:
+    height, width = cam.shape[1:3]
+    _check_affinity(affinity[:, valid_pairs(height, width, radius)] if affinity.shape[2:] == (height, width) else affinity)
+    walked = [
+        stencil.walk(one, scores, radius=radius, beta=beta, coefficients=coefficients)
+        for one, scores in zip(affinity, cam, strict=True)
+    ]
+    return tf.constant(np.stack(walked) if walked else cam)
+
+
 def random_walk(
     affinity,
     cam,
@@ -174,6 +197,7 @@ def random_walk(
     border: Border = "full",
     method: Method = "chebyshev",
     tolerance: float = 1e-5,
+    engine: Engine = "auto",
 ) -> tf.Tensor:
     """Spread class scores over the affinity graph.
 
@@ -189,6 +213,8 @@ def random_walk(
         method: "dense", "sparse" or "chebyshev"; see the module.
         tolerance: "chebyshev" only: bound of the error at every cell, relative to the largest absolute score (plus the
             rounding of the float32 result).
+        engine: "chebyshev" only: what computes the products. "stencil" needs eager execution; "auto" takes it where
+            there is no GPU.
 
     Returns:
         float32 [B, h, w, C]. Every output value is a weighted mean of the channel's input values.
@@ -219,11 +245,18 @@ def random_walk(
         expected = [pairs, height, width]
     if affinity.shape.rank != 4 or not affinity.shape[1:].is_compatible_with(expected):
         raise ValueError(f"affinity: expected [B, {', '.join(map(str, expected))}], found {affinity.shape}")
-    graph = _graph(height, width, int(radius), border)
+    counted = affinity.shape[0] is not None and cam.shape[0] is not None
+    if counted and affinity.shape[0] != cam.shape[0]:
+        raise ValueError(f"affinity holds {affinity.shape[0]} images, cam {cam.shape[0]}")
     eager = tf.executing_eagerly()
     if eager and not np.isfinite(cam.numpy()).all():
         raise DataError("cam: expected finite scores, found NaN or infinity")
 
+    if method == "chebyshev":
+        coefficients = chebyshev_coefficients(int(steps), polynomial_tolerance(tolerance, height * width, radius))
+        if _takes_stencil(engine, eager):
+            return _walk_stencil(affinity.numpy(), cam.numpy(), int(radius), beta, coefficients)
+    graph = _graph(height, width, int(radius), border)
     precision = tf.float32 if method == "dense" else tf.float64
 
     def walk_image(image_affinity, image_cam):
@@ -235,13 +268,10 @@ def random_walk(
         elif method == "sparse":
             result = _walk_sparse(graph.indices, weights, nodes, scores, tf.constant(int(steps)))
         else:
-            coefficients = chebyshev_coefficients(int(steps), polynomial_tolerance(tolerance, graph.nodes, radius))
             result = _walk_chebyshev(graph.indices, weights, nodes, scores, coefficients)
         return tf.cast(tf.reshape(result, tf.shape(image_cam)), tf.float32)
 
-    if affinity.shape[0] is None or cam.shape[0] is None:
+    if not counted:
         return tf.map_fn(lambda pair: walk_image(*pair), (affinity, cam), fn_output_signature=cam.dtype)
-    if affinity.shape[0] != cam.shape[0]:
-        raise ValueError(f"affinity holds {affinity.shape[0]} images, cam {cam.shape[0]}")
     images = [walk_image(affinity[index], cam[index]) for index in range(cam.shape[0])]
     return tf.stack(images) if images else cam

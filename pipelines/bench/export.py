@@ -18,15 +18,16 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from tfwsss_onnx.segmenter import WARM_UP_RUNS
 
 from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.errors import StageError
 from tfwsss.processes import usable_cores
 from tfwsss.storage.atomic import write_json
+from tfwsss_onnx.segmenter import WARM_UP_RUNS
 
 from ..engine.progress import console
 from ..engine.startup import load_tensorflow
@@ -35,7 +36,7 @@ from .table import summary, table
 # Requests of a size before the first that counts: as many as `Segmenter.warm_up` sends; TensorFlow Serving sends those in
 # the SavedModel, of each kind one for a photo.
 WARM_UP = {"onnx": WARM_UP_RUNS, "saved_model": 1, "keras": 1}
-PRECISIONS = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+PRECISIONS: dict[Literal["fp32", "fp16", "int8"], str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def export_untrained(config: Config, work: Path) -> None:
     keras.utils.set_random_seed(config.seed)
     model = build_segmenter(settings.model.backbone, len(classes), head=settings.head, **model_arguments(settings.model, config.switches.dropout))
     save_weights(model, work / "segmenter/weights.safetensors")
-    shared = {"class_names": classes, "normalization": normalization(settings.model.backbone), "scales": config.export.scales, "flip": config.export.flip}
+    shared: dict[str, Any] = {"class_names": classes, "normalization": normalization(settings.model.backbone), "scales": config.export.scales, "flip": config.export.flip}
     export_saved_model(model, work / "export/saved_model", **shared)
     photos = [smooth_image(np.random.default_rng(seed), 256, 320) for seed in range(4)]
     for precision, name in PRECISIONS.items():
@@ -105,7 +106,9 @@ class _Worker:
         environment = {**os.environ, **hidden, "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, "-m", "tfwsss_pipelines.bench.worker", kind, str(path), device, str(threads)]
         self._errors = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment)
+        self._process = process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment)
+        assert process.stdin is not None and process.stdout is not None  # as asked for
+        self._requests, self._answers = process.stdin, process.stdout
         self._what = f"{kind} {path}"
 
     def wait(self) -> None:
@@ -113,32 +116,33 @@ class _Worker:
         self._answer()
 
     def _answer(self) -> dict:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             self._errors.seek(0)
             raise StageError(f"{self._what}: the process ended: {self._errors.read().strip()[-1500:]}")
         return json.loads(line)
 
     def ask(self, **request) -> dict:
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
         return self._answer()
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._requests.close()
         self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
         self._errors.close()
 
 
 def _machine(device: str, threads: int) -> dict:
     model = "unknown"
     with contextlib.suppress(OSError):
-        model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()).group(1)
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+        model = found.group(1) if found else model
     facts = {"cpu": model, "cores": os.cpu_count(), "threads": threads, "device": device, "python": platform.python_version(), "tfwsss": __version__}
     if device == "cuda":
-        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-        facts["gpu"] = found.stdout.strip()
+        cards = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
+        facts["gpu"] = cards.stdout.strip()
     return facts
 
 
@@ -197,7 +201,8 @@ def measure(work: Path, cases: list[Case], *, device: str = "cpu", threads: int 
             for worker in workers.values():
                 worker.ask(**vars(case), seconds=0)  # traces, allocates, warms up
             taken: dict[str, list[list[float]]] = {artefact.name: [] for artefact in artefacts}
-            peaks, busy = dict.fromkeys(taken, 0.0), {name: [] for name in taken}
+            peaks = dict.fromkeys(taken, 0.0)
+            busy: dict[str, list[float]] = {name: [] for name in taken}
             for _ in range(rounds):
                 limits.append(limit.ask(seconds=seconds / 4))
                 for artefact, worker in workers.items():

@@ -134,7 +134,7 @@ def _serve(kind: str, segment: Callable, answer: Callable) -> None:
     rng = np.random.default_rng(0)
     for line in sys.stdin:
         request = json.loads(line)
-        images = rng.integers(0, 256, (request["batch"], request["height"], request["width"], 3)).astype(np.uint8)
+        images: np.ndarray = rng.integers(0, 256, (request["batch"], request["height"], request["width"], 3)).astype(np.uint8)
         if kind == "keras":
             images = images.astype(np.float32) / np.float32(127.5) - 1
         _reset_peak()

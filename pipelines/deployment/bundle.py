@@ -76,7 +76,7 @@ def _health_check(serving: Serving) -> list[str]:
     return ["CMD", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{REST_PORT} && printf '{request}' >&3 && grep -q AVAILABLE <&3"]
 
 
-def _compose(serving: Serving, gpu: bool) -> str:
+def _compose(serving: Serving, gpu: bool, tag: str) -> str:
     command = [
         "--model_config_file=/config/models.config",
         f"--model_config_file_poll_wait_seconds={POLL_SECONDS}",
@@ -86,19 +86,25 @@ def _compose(serving: Serving, gpu: bool) -> str:
     if serving.batching:
         command += ["--enable_batching=true", "--batching_parameters_file=/config/batching.config"]
     service = {
-        "image": f"tensorflow/serving:{serving.image_tag}{'-gpu' if gpu else ''}",
+        "image": f"tensorflow/serving:{tag}{'-gpu' if gpu else ''}",
         "command": command,
         "ports": [f"127.0.0.1:{serving.rest_port}:{REST_PORT}", f"127.0.0.1:{serving.grpc_port}:{GRPC_PORT}"],
         "volumes": [
             {"type": "bind", "source": "../saved_model", "target": f"/models/{serving.model_name}", "read_only": True},
             {"type": "bind", "source": ".", "target": "/config", "read_only": True},
         ],
+        "user": "65534:65534",  # nobody
+        "read_only": True,
+        "tmpfs": ["/tmp:rw,noexec,nosuid,size=64m"],
+        "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
+        "mem_limit": serving.memory_limit,
+        "pids_limit": 512,
         "restart": "unless-stopped",
         "healthcheck": {"test": _health_check(serving), "interval": "10s", "timeout": "5s", "retries": 3, "start_period": "120s"},
     }
     if gpu:
-        service["environment"] = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        service["environment"] = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "CUDA_CACHE_PATH": "/tmp/cuda"}
         service["deploy"] = {"resources": {"reservations": {"devices": [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]}}}
     text = yaml.safe_dump({"services": {serving.model_name.lower().replace(".", "-"): service}}, sort_keys=False, width=200)
     return f"# Written by tfwsss export --bundle. Start: docker compose -f {compose_name(gpu)} up -d\n{text}"
@@ -117,7 +123,9 @@ _README = Template(
 
 REST answers on 127.0.0.1:$rest, gRPC on 127.0.0.1:$grpc, Prometheus metrics at http://127.0.0.1:$rest$metrics.
 The ports are bound to the loopback interface: TensorFlow Serving knows no users, put a proxy that does in front of it.
-The image's tag is `$tag`; fix it (`serving.image_tag`) to a TensorFlow release not older than $tensorflow, which wrote the model.
+The image's tag is `$tag` (`serving.image_tag`); the model was written by TensorFlow $tensorflow, and an older server may not read it.
+The container runs as nobody, with everything read-only but /tmp, without capabilities, and with $memory of memory at most
+(`serving.memory_limit`); above that it is restarted. The files of the model and of this folder must be readable by all users.
 
     curl -s http://127.0.0.1:$rest/v1/models/$name/labels/stable:predict \\
       -d "{\\"signature_name\\": \\"serve_bytes\\", \\"inputs\\": {\\"image_bytes\\": [{\\"b64\\": \\"$$(base64 -w0 photo.jpg)\\"}]}}"
@@ -144,13 +152,14 @@ to `serving_default`, on a GPU; `batching.config` holds the numbers.
 )
 
 
-def _readme(serving: Serving, labels: dict[str, int], versions: list[int], tensorflow: str) -> str:
+def _readme(serving: Serving, labels: dict[str, int], versions: list[int], tensorflow: str, tag: str) -> str:
     return _README.substitute(
         name=serving.model_name,
         rest=serving.rest_port,
         grpc=serving.grpc_port,
         metrics=METRICS,
-        tag=serving.image_tag,
+        tag=tag,
+        memory=serving.memory_limit,
         tensorflow=tensorflow,
         stable=labels["stable"],
         canary=labels["canary"],
@@ -176,13 +185,15 @@ def write_bundle(config: Config, work) -> Path:
     export, serving = Path(work) / "export", config.serving
     versions = saved_versions(export / "saved_model")
     labels = version_labels(serving, versions)
+    tensorflow = _exporting_tensorflow(export / "saved_model" / str(labels["canary"]))
+    tag = serving.image_tag or tensorflow
     files = {
         "models.config": _models(serving, labels),
         "batching.config": _batching(serving),
         "monitoring.config": _text_proto({"prometheus_config": {"enable": True, "path": METRICS}}),
-        compose_name(gpu=False): _compose(serving, gpu=False),
-        compose_name(gpu=True): _compose(serving, gpu=True),
-        "README.md": _readme(serving, labels, versions, _exporting_tensorflow(export / "saved_model" / str(labels["canary"]))),
+        compose_name(gpu=False): _compose(serving, gpu=False, tag=tag),
+        compose_name(gpu=True): _compose(serving, gpu=True, tag=tag),
+        "README.md": _readme(serving, labels, versions, tensorflow, tag),
     }
     target = export / BUNDLE
     # File by file: a container that has the folder mounted keeps seeing it.

@@ -78,9 +78,8 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
         DataError: a result would replace a photo or the model.
         OSError: nothing can be written to `output`.
     """
-    from tfwsss_onnx import Segmenter, SegmenterError
-
     from tfwsss.data.image import read_image
+    from tfwsss_onnx import Segmenter, SegmenterError
 
     names = result_names(images)
     _refuse_overwriting(names, output, (".png", ".overlay.jpg") if overlay else (".png",), model)

@@ -5,19 +5,51 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, Protocol, overload
 
 from tfwsss.config import Config
-from tfwsss.data import Dataset, load_split
+from tfwsss.data import Dataset, Split, load_split
 from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json
 from tfwsss.training.cluster import Cluster
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
-USABLE = "usable.json"  # split -> ids of usable photos, and "unscored": split -> ids of photos whose mask is not
+WEIGHTS = "weights.safetensors"  # in a training stage's folder: its network
+USABLE = "usable.json"  # split -> ids of usable photos; "unscored": split -> ids of photos whose mask is not; STRONG_MASKS -> ids of the training photos that have one
+STRONG_MASKS = "strong_masks"
 
 
-def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
+class StageRun(Protocol):
+    """Where a stage reports; `tfwsss_pipelines.engine.tracking.Run` of the chief."""
+
+    @property
+    def id(self) -> str: ...
+    def params(self, values: dict) -> None: ...
+    def metrics(self, values: dict[str, float], step: int = 0) -> None: ...
+    def tag(self, name: str, value: str) -> None: ...
+    def artifact(self, path: Path, folder: str = "") -> None: ...
+
+
+class NoRun:
+    """The run of workers that are not the chief: nothing of theirs is kept."""
+
+    id = ""
+
+    def params(self, values: dict) -> None:
+        pass
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        pass
+
+    def tag(self, name: str, value: str) -> None:
+        pass
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        pass
+
+
+def usable_split(config: Config, work: Path, split: Split) -> Dataset | None:
     """A split without its quarantined photos.
 
     Raises:
@@ -32,6 +64,11 @@ def usable_split(config: Config, work: Path, split: str) -> Dataset | None:
     return dataclasses.replace(dataset.subset(usable[split]), unscored=frozenset(usable["unscored"][split]))
 
 
+def weights_path(work: Path, stage: str) -> Path:
+    """The network that a training stage has left."""
+    return work / stage / WEIGHTS
+
+
 @dataclass
 class Context:
     """What a stage gets.
@@ -39,13 +76,13 @@ class Context:
     Attributes:
         config: the configuration.
         work: the run's work directory.
-        run: the stage's MLflow run (params, metrics, tag, artifact); None on workers that are not the chief.
+        run: the stage's MLflow run; a `NoRun` on workers that are not the chief.
         cluster: the processes that work on the stage; only the chief writes.
     """
 
     config: Config
     work: Path
-    run: object
+    run: StageRun
     _datasets: dict = field(default_factory=dict)
     cluster: Cluster = field(default_factory=Cluster)
 
@@ -55,12 +92,20 @@ class Context:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def dataset(self, split: str) -> Dataset | None:
+    @overload
+    def dataset(self, split: Literal["train"]) -> Dataset: ...
+    @overload
+    def dataset(self, split: Split) -> Dataset | None: ...
+    def dataset(self, split: Split) -> Dataset | None:
         """Usable photos of a split, without masks: all that any training stage may see."""
         dataset = self.scored_dataset(split)
         return dataset and dataset.without_masks()
 
-    def scored_dataset(self, split: str) -> Dataset | None:
+    @overload
+    def scored_dataset(self, split: Literal["train"]) -> Dataset: ...
+    @overload
+    def scored_dataset(self, split: Split) -> Dataset | None: ...
+    def scored_dataset(self, split: Split) -> Dataset | None:
         """Usable photos of a split with their masks, for evaluation and report only."""
         if split not in self._datasets:
             self._datasets[split] = usable_split(self.config, self.work, split)

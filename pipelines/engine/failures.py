@@ -16,6 +16,8 @@ from pathlib import Path
 from tfwsss import __version__
 from tfwsss.errors import TfwsssError
 
+from .terminal import console
+
 # By name, so that nothing is imported for it: package of the class -> class, or "" for all of the package.
 OUTER = {
     "mlflow": "MlflowException",
@@ -72,3 +74,25 @@ def write_log(error: BaseException) -> Path | None:
     except OSError:
         return None
     return Path(name)
+
+
+def take_debug(arguments: list[str]) -> bool:
+    """Remove --debug, wherever it stands before a `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [word for word in arguments[:end] if word != "--debug"]
+    found = len(options) < end
+    arguments[:end] = options
+    return found
+
+
+def report(error: Exception, debug: bool) -> int:
+    """Say what ended the command; the exit code."""
+    outer = is_outer(error)
+    hint = "" if outer else "; this should not happen, please report it"
+    if debug:
+        console.print(redact("".join(traceback.format_exception(error))), markup=False, soft_wrap=True)
+    elif not isinstance(error, TfwsssError):
+        log = write_log(error)
+        hint += f" (details: {log})" if log else " (details: --debug)"
+    console.print(f"error: {one_line(error)}{hint}", style="red", markup=False, soft_wrap=True)
+    return 2 if outer else 1

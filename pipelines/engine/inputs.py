@@ -26,21 +26,22 @@ def data_paths(config: Config) -> Iterator[tuple[str, Path]]:
     """(dotted name, path) of the lists, tables and folders of the data set; none for generated scenes."""
     data = config.data
     if isinstance(data, CocoData):
-        for name in ("train_json", "train_images", "val_json", "val_images"):
+        for name in ("train_json", "train_images", "val_json", "val_images", "strong_masks"):
             if getattr(data, name) is not None:
                 yield f"data.{name}", getattr(data, name)
         return
     if isinstance(data, ScenesData):
         return
     yield "data.root", data.root
-    if data.mask_folder is not None:
-        yield "data.mask_folder", data.root / data.mask_folder
+    for name in ("mask_folder", "strong_masks"):
+        if getattr(data, name) is not None:
+            yield f"data.{name}", data.root / getattr(data, name)
     if isinstance(data, FolderData):
         for name in ("train_csv", "val_csv"):
             if getattr(data, name) is not None:
                 yield f"data.{name}", data.root / getattr(data, name)
     if isinstance(data, VocData):
-        for name in ("train_list", "val_list"):
+        for name in ("train_list", "val_list", "train_mask_list"):
             if getattr(data, name) is not None:
                 yield from ((f"data.{name}", path) for path in list_paths(data, getattr(data, name)) if path.is_file())
         for folder in ("JPEGImages", "Annotations"):
@@ -60,10 +61,13 @@ def photo_folders(config: Config) -> Iterator[tuple[str, Path]]:
     folders: dict[Path, str] = {}
     for split in ("train", "val"):
         dataset = load_split(config.data, split, config.work_dir)
-        for sample in dataset.samples if dataset else ():
+        if dataset is None:
+            continue
+        for sample in dataset.samples:
             folders.setdefault(sample.image.parent, f"photos of {split}")
-            if isinstance(dataset.masks, MaskFolder):
-                folders.setdefault(dataset.masks.path(sample).parent, f"masks of {split}")
+            for masks in (dataset.masks, dataset.strong_masks):
+                if isinstance(masks, MaskFolder):
+                    folders.setdefault(masks.path(sample).parent, f"masks of {split}")
     yield from ((name, folder) for folder, name in folders.items())
 
 

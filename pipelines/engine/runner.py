@@ -14,7 +14,7 @@ from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
 from .contents import contents_of
-from .context import DIGESTS, Context
+from .context import DIGESTS, Context, NoRun
 from .inputs import named_paths, photo_folders
 from .ownership import (
     check_files,
@@ -94,7 +94,7 @@ class Runner:
 
         orders = Orders(self.cluster, self.config)
         if not self.cluster.chief:
-            orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, None, cluster=self.cluster)))
+            orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, NoRun(), cluster=self.cluster)))
             return self.work
         with orders.given(self.stages), _only_one(self.work):
             self._run_selected(begin, end, force, any_code, orders.stage)
@@ -139,7 +139,7 @@ class Runner:
                     console.print(f"{stage.name}: made by other code, runs anew")
                 if tracking is None:
                     tracking = self._open_tracking(open_runs)
-                self._run_stage(stage, {} if anew or finished else record, *tracking, together)
+                self._run_stage(stage, {} if anew or finished else record, tracking, together)
 
     @staticmethod
     def _not_there(stage: Stage, record: dict, other_code: bool) -> str:
@@ -157,7 +157,8 @@ class Runner:
         tracker = Tracker(self.config.name, self.work)
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
-    def _run_stage(self, stage: Stage, record: dict, tracker, parent, together) -> None:
+    def _run_stage(self, stage: Stage, record: dict, tracking, together) -> None:
+        tracker, parent = tracking
         identity, contents = self.fingerprints[stage.name], contents_of(self.work)
         if record.get("fingerprint") != identity:
             clear(stage, self.work, contents)

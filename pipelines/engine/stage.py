@@ -32,6 +32,7 @@ class Stage:
         code: modules whose source can change its result.
         tensorflow: whether it computes with TensorFlow, which takes seconds to start.
         all_workers: whether all processes of a cluster (TF_CONFIG) do it together; the chief does the others alone.
+        labelling: whether it is a step from the classifier to pseudo labels, which a segmenter that learns from masks does without.
         outputs: folders below the work directory that it alone writes, besides its own.
         kept: paths below the work directory that stay when its other results are removed because something has changed.
     """
@@ -45,6 +46,7 @@ class Stage:
     code: tuple[str, ...] = ()
     tensorflow: bool = False
     all_workers: bool = False
+    labelling: bool = False
     outputs: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 
@@ -76,7 +78,10 @@ def code_digest(module: str) -> str:
     """Hash of a module's (or package's) syntax tree without docstrings: comments and layout do not matter."""
     # By path: looking for a submodule would import its package, and with it TensorFlow, before it is known whether anything runs.
     package, *names = module.split(".")
-    path = Path(importlib.util.find_spec(package).origin).parent.joinpath(*names)
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{module}: no such module")
+    path = Path(spec.origin).parent.joinpath(*names)
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     return digest([_without_docstrings(file.read_text(encoding="utf-8")) for file in files])
 

@@ -14,7 +14,7 @@ _FOR_OTHERS = ("matplotlib", "matplotlib.pyplot", "pandas", "sklearn")
 def _hidden(names: tuple[str, ...]) -> Iterator[None]:
     """Packages that are not imported yet seem not to be installed inside the context."""
     absent = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is Python's mark for a module that must not be imported
     try:
         yield
     finally:

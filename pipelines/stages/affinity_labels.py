@@ -1,30 +1,60 @@
 """Stage `affinity_labels`: confident foreground and background by two dense-CRF passes over each photo's CAMs."""
 
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
 from tfwsss.background import CamHistogram, choose_alphas, combine_crf, threshold_of_alpha
-from tfwsss.config import NAMED_ALPHAS, Crf, FixedAlphas
-from tfwsss.crf import crf_scores
-from tfwsss.data.image import read_image
-from tfwsss.processes import map_in_processes, worker_count
+from tfwsss.config import NAMED_ALPHAS, FixedAlphas
+from tfwsss.crf import crf_scores_of_alphas
+from tfwsss.data import Dataset
+from tfwsss.data.dataset import Sample
+from tfwsss.interpolation import enlarge
 from tfwsss.storage.artifacts import artifact_path, load_cam, save_label, save_scores
 from tfwsss.storage.atomic import read_json, write_json
 
 from ..engine.context import Context
-from ..engine.progress import console, progress_bar
+from ..engine.progress import console
 from ..engine.stage import Stage
+from ..labelling.photos import each_photo
+from ..labelling.refinement import prepare_crf
+from ..labelling.timing import Timing
+from ..labelling.work import Work
 
 ALPHAS = "alphas.json"
 
 
-def label_image(image_path, image_id: str, cams, folder, alphas: FixedAlphas, crf: Crf, normalize: bool, keep_scores: bool, max_megapixels: float) -> None:
-    """Both CRF passes of one photo; runs in a worker process."""
-    image = read_image(image_path, max_megapixels)
-    classes, cam = load_cam(cams, image_id)
-    low = crf_scores(classes, cam, alphas.low, image, crf, normalize=normalize)
-    high = crf_scores(classes, cam, alphas.high, image, crf, normalize=normalize)
-    if keep_scores:
-        save_scores(folder, image_id, classes, low, high)
-    # Written last: its presence says that the photo is done.
-    save_label(folder, image_id, combine_crf(low, high, classes))
+class Mapped(NamedTuple):
+    """A photo [H, W, 3] uint8 and its CAMs [K, H, W]."""
+
+    image: np.ndarray
+    classes: np.ndarray
+    cam: np.ndarray
+
+
+def read_mapped(dataset: Dataset, cams: Path, sample: Sample) -> Mapped:
+    """Photo and CAMs, enlarged to the photo's size."""
+    image = dataset.read(sample)
+    classes, cam = load_cam(cams, sample.id)
+    return Mapped(image, classes, enlarge(cam, *image.shape[:2]))
+
+
+def label_work(context: Context, dataset: Dataset, folder: Path, alphas: FixedAlphas, timing: Timing) -> Work[Sample, Mapped, Mapped, None]:
+    """Both CRF passes of a photo -> <folder>/<id>.png, and the scores where they are wanted."""
+    config, settings = context.config, context.config.affinity_labels
+    normalize = config.switches.crf_scores == "corrected"
+
+    def finish(sample: Sample, photo: Mapped) -> None:
+        with timing.measure("CRF"):
+            low, high = crf_scores_of_alphas(photo.classes, photo.cam, (alphas.low, alphas.high), photo.image, settings.crf, normalize=normalize)
+        with timing.measure("writing"):
+            if config.affinitynet.label_source == "scores":
+                save_scores(folder, sample.id, photo.classes, low, high)
+            # Written last: its presence says that the photo is done.
+            save_label(folder, sample.id, combine_crf(low, high, photo.classes))
+
+    return Work(lambda sample: read_mapped(dataset, context.work / "cams", sample), finish)
 
 
 def used_alphas(work) -> FixedAlphas:
@@ -45,7 +75,7 @@ def _alphas(context: Context, dataset) -> FixedAlphas:
 
 
 def run(context: Context) -> dict[str, float]:
-    config, settings = context.config, context.config.affinity_labels
+    settings = context.config.affinity_labels
     dataset = context.dataset("train")
     folder = context.folder("affinity_labels")
     if not (folder / ALPHAS).is_file():
@@ -53,24 +83,21 @@ def run(context: Context) -> dict[str, float]:
     alphas = used_alphas(context.work)
     shown = ", ".join(f"{name} {alpha:.3g} (threshold {threshold_of_alpha(alpha):.2f})" for name, alpha in alphas)
     console.print(f"  background exponents: {shown}")
-    keep_scores = config.affinitynet.label_source == "scores"
-    normalize = config.switches.crf_scores == "corrected"
     todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
-    arguments = (
-        (sample.image, sample.id, context.work / "cams", folder, alphas, settings.crf, normalize, keep_scores, dataset.max_megapixels)
-        for sample in todo
-    )
-    with progress_bar("affinity_labels", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(label_image, arguments, worker_count(config.runtime.workers)):
-            bar.advance()
+    if todo:
+        prepare_crf(settings.crf)
+    timing = Timing()
+    for _ in each_photo(context, "affinity_labels", todo, label_work(context, dataset, folder, alphas, timing), timing):
+        pass
     return {"images": len(dataset.samples), "computed": len(todo), **{f"alpha_{name}": value for name, value in alphas}}
 
 
 STAGE = Stage(
     name="affinity_labels",
     run=run,
+    labelling=True,
     needs=("cams",),
     data=("train",),
     settings=("affinity_labels", "affinitynet.label_source", "switches.crf_scores"),
-    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.storage.artifacts"),
 )

@@ -1,10 +1,14 @@
 """Stage `affinitynet`: features whose distance tells whether two pixels belong together (section 3.2 of the paper)."""
 
-from tfwsss.config import Config
+from typing import Literal
+
+from tfwsss.config import Config, Fidelity
 
 from ..engine.context import Context
-from ..engine.stage import Stage
+from .training_labels import labelled_photos
+from .training_stage import training_stage
 
+CANVAS: dict[Fidelity, Literal["black", "mean"]] = {"faithful": "black", "corrected": "mean"}
 FEATURES = {"released": 448, "paper": 896}
 
 
@@ -28,7 +32,7 @@ def run(context: Context) -> dict[str, float]:
     from .train import train_stage
 
     config, settings = context.config, context.config.affinitynet
-    dataset = context.dataset("train")
+    dataset, labels = labelled_photos(context, settings.labels, "affinity_labels")
 
     def loss(features, batch, total):
         affinity = pair_affinity(features, settings.radius)
@@ -44,10 +48,10 @@ def run(context: Context) -> dict[str, float]:
         build=lambda: affinity_model(config),
         batches=lambda epoch, part: affinity_batches(
             dataset,
-            context.work / "affinity_labels",
+            labels,
             settings,
             normalization(settings.model.backbone),
-            canvas={"faithful": "black", "corrected": "mean"}[config.switches.crop_canvas],
+            canvas=CANVAS[config.switches.crop_canvas],
             seed=config.seed,
             epoch=epoch,
             part=part,
@@ -56,27 +60,11 @@ def run(context: Context) -> dict[str, float]:
     )
 
 
-STAGE = Stage(
-    name="affinitynet",
-    run=run,
-    tensorflow=True,
-    all_workers=True,
+STAGE = training_stage(
+    "affinitynet",
+    run,
+    labelling=True,
     needs=("classifier", "affinity_labels"),
-    data=("train",),
-    settings=("seed", "affinitynet", "switches.momentum", "switches.dropout", "switches.crop_canvas", "switches.affinity_width"),
-    code=(
-        "tfwsss_pipelines.stages.affinitynet",
-        "tfwsss_pipelines.stages.train",
-        "tfwsss.training.loop",
-        "tfwsss.training.optimizer",
-        "tfwsss.stack",
-        "tfwsss.affinity",
-        "tfwsss.models",
-        "tfwsss.weights",
-        "tfwsss.normalization",
-        "tfwsss.data.inputs",
-        "tfwsss.data.augment",
-        "tfwsss.data.changes",
-        "tfwsss.data.label_grid",
-    ),
+    switches=("momentum", "dropout", "crop_canvas", "affinity_width"),
+    code=("tfwsss.affinity", "tfwsss.data.label_sources", "tfwsss.data.label_grid"),
 )

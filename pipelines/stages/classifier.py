@@ -1,7 +1,7 @@
 """Stage `classifier`: a multi-label classifier of the tags (Ahn & Kwak, CVPR 2018, section 3.1)."""
 
 from ..engine.context import Context
-from ..engine.stage import Stage
+from .training_stage import training_stage
 
 
 def run(context: Context) -> dict[str, float]:
@@ -40,25 +40,4 @@ def run(context: Context) -> dict[str, float]:
     )
 
 
-STAGE = Stage(
-    name="classifier",
-    run=run,
-    tensorflow=True,
-    all_workers=True,
-    data=("train",),
-    settings=("seed", "classifier", "switches.momentum", "switches.dropout", "switches.resize_filter"),
-    code=(
-        "tfwsss_pipelines.stages.classifier",
-        "tfwsss_pipelines.stages.train",
-        "tfwsss.training.loop",
-        "tfwsss.training.optimizer",
-        "tfwsss.stack",
-        "tfwsss.training.losses",
-        "tfwsss.models",
-        "tfwsss.weights",
-        "tfwsss.normalization",
-        "tfwsss.data.inputs",
-        "tfwsss.data.augment",
-        "tfwsss.data.changes",
-    ),
-)
+STAGE = training_stage("classifier", run, switches=("momentum", "dropout", "resize_filter"))

@@ -1,7 +1,7 @@
 """Stage `data`: makes the data set available, checks every photo, and sets the bad ones aside.
 
 data/quarantine.csv     photos left out, and masks that are not scored with, with the reason
-data/usable.json        ids of the other photos, for each split, and of those that are not scored
+data/usable.json        ids of the other photos, for each split, of those that are not scored, and of the training photos with a mask to learn from
 data/digests.json       digests of their content, part of every later stage's fingerprint
 """
 
@@ -11,24 +11,27 @@ import csv
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfwsss.config import CocoData, Config
-from tfwsss.data import Dataset, load_split
+from tfwsss.data import Dataset, Split, load_split
 from tfwsss.data.check import Inspection, sort_out
+from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.doctor import diagnose
 from tfwsss.data.mask_check import UNREADABLE
+from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
 from tfwsss.storage.atomic import write_json, write_text
 
 from ..engine.contents import contents_of
-from ..engine.context import DIGESTS, USABLE, Context
+from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
 
-SPLITS = ("train", "val")
+SPLITS: tuple[Split, ...] = ("train", "val")
 QUARANTINE = "quarantine.csv"
 LONGEST_LINE = 240  # characters of a finding
 LEAST_FREE = 20_000_000  # bytes
@@ -36,11 +39,18 @@ LEAST_FREE = 20_000_000  # bytes
 
 def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | None:
     """The file a sample's mask is read from."""
-    if dataset.masks is None:
+    if isinstance(dataset.masks, MaskFolder):
+        return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
+    if dataset.masks is None or not isinstance(config.data, CocoData):
         return None
-    if isinstance(config.data, CocoData):
-        return config.data.train_json if split == "train" else config.data.val_json
-    return dataset.masks.path(sample)
+    return config.data.train_json if split == "train" else config.data.val_json
+
+
+def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
+    """The file a sample's strong mask is read from."""
+    if isinstance(dataset.strong_masks, MaskFolder):
+        return dataset.strong_masks.path(sample)
+    return config.data.strong_masks if dataset.strong_masks is not None and isinstance(config.data, CocoData) else None
 
 
 def file_signatures(config: Config, work: Path) -> dict[str, str]:
@@ -52,12 +62,15 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
     listing = []
     for split in SPLITS:
         dataset = load_split(config.data, split, work)
-        for sample in dataset.samples if dataset else ():
-            listing.append([split, sample.id, sample.tags, sample.image, _mask_file(config, dataset, split, sample)])
+        if dataset is None:
+            continue
+        for sample in dataset.samples:
+            files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
+            listing.append(((split, sample.id, sample.tags), files))
     contents = contents_of(work)
-    found = contents.digests(path for *_, image, mask in listing for path in (image, mask) if path is not None)
+    found = contents.digests(path for _, files in listing for path in files if path is not None)
     contents.save()
-    return {"files": digest([[*rest, found[image], found.get(mask)] for *rest, image, mask in listing])}
+    return {"files": digest([[*photo, [path and found.get(path) for path in files]] for photo, files in listing])}
 
 
 def _write_quarantine(path: Path, problems: list[tuple]) -> None:
@@ -71,7 +84,7 @@ def _write_quarantine(path: Path, problems: list[tuple]) -> None:
 def _mask_digest(config: Config, dataset: Dataset, split: str) -> str:
     files = [_mask_file(config, dataset, split, sample) for sample in dataset.samples]
     contents = {file: digest(file.read_bytes().hex()) for file in set(files) if file is not None and file.is_file()}
-    return digest([contents.get(file) for file in files])
+    return digest([file and contents.get(file) for file in files])
 
 
 def _say(findings: list[str]) -> None:
@@ -104,17 +117,27 @@ def run(context: Context) -> dict[str, float]:
     tags = config.data.untagged == "leave_out"
     with progress_bar("check photos", sum(len(dataset) for dataset in datasets.values() if dataset), config.runtime.progress) as bar:
         diagnosis = diagnose(*datasets.values(), worker_count(config.runtime.workers), bar.advance, require_tags=tags)
-    problems, usable, digests, metrics = [], {"unscored": {}}, {}, {}
+    problems: list[tuple] = []
+    unscored: dict[str, list[str]] = {}
+    usable: dict[str, Any] = {"unscored": unscored}
+    digests: dict[str, str] = {}
+    metrics: dict[str, float] = {}
     for split, dataset in datasets.items():
         if dataset is None:
-            usable[split], usable["unscored"][split], digests[split], digests[f"{split}_masks"] = [], [], digest(None), digest(None)
+            usable[split], unscored[split], digests[split], digests[f"{split}_masks"] = [], [], digest(None), digest(None)
             continue
         found, contents = sort_out(dataset, diagnosis.photos[split], require_tags=split == "train" and tags)
         masks = diagnosis.masks[split].unusable if diagnosis.masks[split] else []
+        if dataset.strong_masks is not None:
+            damaged, strong = check_strong_masks(dataset.subset(contents))
+            found += damaged
+            contents = {name: content for name, content in contents.items() if name not in {problem.id for problem in damaged}}
+            usable[STRONG_MASKS], digests[STRONG_MASKS] = sorted(strong), digest(strong)
+            metrics["train_strong_masks"] = len(strong)
         problems += [(split, problem.id, problem.path, problem.reason) for problem in found]
         problems += [(split, problem.id, problem.path, f"not scored, mask: {problem.reason}") for problem in masks if problem.id in contents]
         usable[split] = sorted(contents)
-        usable["unscored"][split] = sorted({problem.id for problem in masks} & contents.keys())
+        unscored[split] = sorted({problem.id for problem in masks} & contents.keys())
         kept = dataset.subset(contents)
         digests[split] = digest([kept.classes, [[sample.id, sample.tags, contents[sample.id]] for sample in kept.samples]])
         digests[f"{split}_masks"] = _mask_digest(config, kept, split)
@@ -134,6 +157,8 @@ def run(context: Context) -> dict[str, float]:
             scored = findings.report.masks + len(findings.problems[UNREADABLE])
             _require_few(len(unusable), scored, allowed, f"masks of {split}", f"{first}; all are in {folder / QUARANTINE}; mend them, or run without masks")
     _require_disk(config, context.work, datasets["train"], diagnosis.photos["train"])
+    if STRONG_MASKS in usable and not usable[STRONG_MASKS]:
+        raise DataError(f"data.strong_masks: none of the {train} training photos has a mask in {config.data.strong_masks}")
     write_json(folder / USABLE, usable)
     write_json(folder / DIGESTS, digests)
     return metrics
@@ -145,5 +170,5 @@ STAGE = Stage(
     data=("files",),
     signatures=file_signatures,
     settings=("data",),
-    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.doctor", "tfwsss.data.mask_check", "tfwsss.data.names", "tfwsss.data.image"),
+    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.doctor", "tfwsss.data.mask_check", "tfwsss.data.strong_masks", "tfwsss.data.names", "tfwsss.data.image"),
 )

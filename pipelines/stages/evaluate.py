@@ -3,37 +3,67 @@
 Its label maps are kept below evaluate/, so that a killed run goes on and every score can be recomputed from files.
 """
 
-from tfwsss.config import Crf
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
 from tfwsss.crf import dense_crf
-from tfwsss.processes import map_in_processes, worker_count
+from tfwsss.data import Dataset
+from tfwsss.data.dataset import Sample
 from tfwsss.report.table import ScoreRow
 from tfwsss.storage.artifacts import artifact_path, save_label
 
-from ..engine.context import Context
-from ..engine.progress import console, progress_bar
+from ..engine.context import Context, weights_path
+from ..engine.progress import console
 from ..engine.stage import Stage
-from .scoring import load_table, save_table, score_labels, score_row, with_masks
+from ..labelling.photos import batch_size, each_photo, filled
+from ..labelling.refinement import prepare_crf
+from ..labelling.timing import Timing
+from ..labelling.work import Work
+from .scoring import load_table, save_table, score_folders, score_row
 
 SINGLE, MULTI, MULTI_CRF = "segmenter", "segmenter_multiscale", "segmenter_multiscale_crf"
 
 
-def segmenter_crf_image(image, image_id: str, scores, folder, crf: Crf) -> None:
-    """Label of the segmenter's scores [H, W, C+1] after a dense CRF."""
-    save_label(folder, image_id, dense_crf(image, scores, **crf.model_dump()).argmax(axis=2))
+class Segmented(NamedTuple):
+    """A photo [H, W, 3] uint8 and the segmenter's scores [H, W, C+1]: of the photo as it is, and over all scales."""
+
+    image: np.ndarray
+    single: np.ndarray
+    multi: np.ndarray
 
 
-def _predict(context: Context, dataset) -> dict[str, str]:
-    """Label maps of the segmenter on every evaluation photo. Returns {row name: folder name}."""
+def _segmenter_on(name: str, context: Context, batch: int):
+    """Function [photo of one size] -> [Segmented]."""
     import tensorflow as tf
 
     from tfwsss.export.inference import Inference
     from tfwsss.models import normalization
-    from tfwsss.training.loop import make_deterministic
     from tfwsss.weights import load_model
 
-    from .train import weights_path
-
     config, settings = context.config, context.config.evaluate
+    normalize = normalization(config.segmenter.model.backbone)
+    signature = [tf.TensorSpec([batch, None, None, 3], tf.uint8)]
+    with tf.device(name):
+        model = load_model(weights_path(context.work, "segmenter"))
+        single = tf.function(Inference(model, normalize).scores, input_signature=signature, autograph=False)
+        multi = tf.function(Inference(model, normalize, scales=settings.scales, flip=settings.flip).scores, input_signature=signature, autograph=False)
+
+    def compute(photos: list[np.ndarray]) -> list[Segmented]:
+        with tf.device(name):
+            images = filled(photos, batch)
+            return [Segmented(*one) for one in zip(photos, single(images).numpy(), multi(images).numpy(), strict=False)]
+
+    return compute
+
+
+def _predict(context: Context, dataset: Dataset) -> dict[str, str]:
+    """Label maps of the segmenter on every evaluation photo. Returns {row name: folder name}."""
+    from tfwsss.training.loop import make_deterministic
+
+    config, settings, timing = context.config, context.config.evaluate, Timing()
     make_deterministic(config.seed)
     kinds = {"segmenter": SINGLE, "segmenter, multi-scale": MULTI}
     if settings.crf is not None:
@@ -41,46 +71,38 @@ def _predict(context: Context, dataset) -> dict[str, str]:
     folders = {kind: context.folder(f"evaluate/{kind}") for kind in kinds.values()}
     last = folders[list(kinds.values())[-1]]
     todo = [sample for sample in dataset.samples if not artifact_path(last, sample.id, ".png").is_file()]
-    if not todo:
-        return kinds
-    model = load_model(weights_path(context.work, "segmenter"))
-    normalize = normalization(config.segmenter.model.backbone)
-    signature = [tf.TensorSpec([1, None, None, 3], tf.uint8)]
-    single = tf.function(Inference(model, normalize).scores, input_signature=signature, autograph=False)
-    multi = tf.function(Inference(model, normalize, scales=settings.scales, flip=settings.flip).scores, input_signature=signature, autograph=False)
+    if todo:
+        prepare_crf(settings.crf)
+    batch = batch_size(context)
 
-    def arguments():
-        for sample in todo:
-            image = dataset.read(sample)
-            if not artifact_path(folders[SINGLE], sample.id, ".png").is_file():
-                save_label(folders[SINGLE], sample.id, single(image[None])[0].numpy().argmax(axis=2))
-            scores = multi(image[None])[0].numpy()  # also when its label is there: the CRF needs the scores
-            if not artifact_path(folders[MULTI], sample.id, ".png").is_file():
-                save_label(folders[MULTI], sample.id, scores.argmax(axis=2))
-            yield image, sample.id, scores, last, settings.crf
+    def finish(sample: Sample, photo: Segmented) -> None:
+        labels = {SINGLE: photo.single.argmax(axis=2), MULTI: photo.multi.argmax(axis=2)}
+        if settings.crf is not None:
+            with timing.measure("CRF"):
+                labels[MULTI_CRF] = dense_crf(photo.image, photo.multi, **settings.crf.model_dump()).argmax(axis=2)
+        with timing.measure("writing"):
+            for kind, label in labels.items():  # the last one says that the photo is done
+                save_label(folders[kind], sample.id, label)
 
-    with progress_bar("segmenter on the evaluation photos", len(todo), config.runtime.progress) as bar:
-        if settings.crf is None:
-            for _ in arguments():
-                bar.advance()
-        else:
-            for _ in map_in_processes(segmenter_crf_image, arguments(), worker_count(config.runtime.workers)):
-                bar.advance()
+    work = Work(dataset.read, finish, lambda name: _segmenter_on(name, context, batch), lambda photo: photo.shape, batch)
+    for _ in each_photo(context, "segmenter on the evaluation photos", todo, work, timing):
+        pass
     return kinds
 
 
-def _rows(context: Context, dataset) -> list[ScoreRow]:
+def _rows(context: Context, dataset: Dataset) -> list[ScoreRow]:
     kinds = _predict(context, dataset)
-    masked = with_masks(dataset)
+    folders = {name: context.work / "evaluate" / kind for name, kind in kinds.items()}
+    matrices, masked = score_folders(context, "scores of the segmenter", dataset, folders)
     if not masked:
         console.print("  no masks for the evaluation photos: the segmenter is not scored")
         return []
-    folder, labels = context.work / "evaluate", dataset.num_classes + 1
-    return [score_row(name, "val", score_labels(folder / kind, masked, labels), len(masked), dataset.classes) for name, kind in kinds.items()]
+    return [score_row(name, "val", matrix, masked, dataset.classes) for name, matrix in matrices.items()]
 
 
 def run(context: Context) -> dict[str, float]:
-    rows = list(load_table(context.work, "label_scores").rows)
+    learnt_from_masks = context.config.segmenter.labels == "masks"  # then there are no other labels to score
+    rows = [] if learnt_from_masks else list(load_table(context.work, "label_scores").rows)
     validation = context.scored_dataset("val")
     if validation is not None and validation.samples:
         rows += _rows(context, validation)
@@ -100,6 +122,7 @@ STAGE = Stage(
         "tfwsss.metrics",
         "tfwsss.export.inference",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.models",
         "tfwsss.normalization",
         "tfwsss.storage.artifacts",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from tfwsss.storage.atomic import read_json, remove, replace_folder, write_json
 
-from ..engine.context import DIGESTS, Context
+from ..engine.context import DIGESTS, Context, weights_path
 from ..engine.progress import console
 from ..engine.stage import Stage
 from .scoring import load_table
@@ -72,7 +73,7 @@ def _check_lower_precisions(context: Context, folder: Path) -> dict:
     settings = context.config.export
     dataset = context.scored_dataset("val")
     masked = [sample for sample in dataset.samples if dataset.mask(sample) is not None] if dataset else []
-    if not masked:
+    if dataset is None or not masked:
         if len(settings.precisions) > 1:
             console.print("  no evaluation photos with masks: the accuracy of fp16 and int8 is not checked")
         return {"images": 0, "reason": "no evaluation photos with masks", "variants": {}}
@@ -86,13 +87,13 @@ def _check_lower_precisions(context: Context, folder: Path) -> dict:
     return result
 
 
-def _register(context: Context, example, miou: float | None, tags: dict[str, str]) -> None:
+def _register(context: Context, name: str, example, miou: float | None, tags: dict[str, str]) -> None:
     """Put model.onnx into MLflow's model registry."""
     from .registry import Gates, register
 
     settings, digests = context.config.export, read_json(context.work / "data" / DIGESTS)
     gates = Gates(miou, settings.champion_miou, f"{digests['val']} {digests['val_masks']}")
-    for done in register(context.work / "export" / ONNX_NAMES["fp32"], settings.registered_model, context.run.id, example, gates, tags):
+    for done in register(context.work / "export" / ONNX_NAMES["fp32"], name, context.run.id, example, gates, tags):
         console.print(f"  {done.name} version {done.version}: {done.alias} ({done.reason})", markup=False)
 
 
@@ -101,14 +102,12 @@ def run(context: Context) -> dict[str, float]:
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
 
-    from .train import weights_path
-
     config, settings, work = context.config, context.config.export, context.work
     folder, unchecked = context.folder("export"), context.folder("export/unchecked")
     train = context.dataset("train")
     weights = weights_path(work, "segmenter")
     model = load_model(weights)
-    shared = {
+    shared: dict[str, Any] = {
         "class_names": train.classes,
         "normalization": normalization(config.segmenter.model.backbone),
         "scales": settings.scales,
@@ -166,7 +165,7 @@ def run(context: Context) -> dict[str, float]:
         tags = {name: str(shared["metadata"][name]) for name in ("licence", "preset", "data_digest")}
         miou = accuracy["reference"]["miou"] if accuracy["images"] else None
         example = examples.read(examples.samples[0]) if config.report.photos_to_tracking else np.full((96, 128, 3), 127, np.uint8)
-        _register(context, example, miou, {**tags, "saved_model_version": str(settings.version)})
+        _register(context, settings.registered_model, example, miou, {**tags, "saved_model_version": str(settings.version)})
     return metrics
 
 

@@ -5,117 +5,185 @@ that a killed run goes on and every score can be recomputed from files. Masks ar
 report, nowhere else.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from tfwsss.background import alpha_of_threshold, threshold_of_alpha
-from tfwsss.config import Crf
 from tfwsss.crf import crf_scores
-from tfwsss.data.image import read_image
+from tfwsss.data import Dataset
+from tfwsss.data.dataset import Sample
+from tfwsss.interpolation import enlarge
 from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
-from tfwsss.processes import map_in_processes, worker_count
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow
 from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_label
 from tfwsss.storage.atomic import write_json
 
 from ..engine.context import Context
-from ..engine.progress import console, progress_bar
+from ..engine.progress import console
 from ..engine.stage import Stage
-from .affinity_labels import used_alphas
-from .scoring import save_table, score_labels, score_row, with_masks
-from .val_cams import classifier_logits, score_val_cams
+from ..labelling.photos import each_photo
+from ..labelling.refinement import prepare_crf
+from ..labelling.timing import Timing
+from ..labelling.work import Work
+from .affinity_labels import Mapped, read_mapped, used_alphas
+from .audit_scores import audit_scores, doubtful, true_agreement
+from .left_out import labelled
+from .pseudo_labels import PLAIN
+from .scoring import label_matrix, save_table, score_folders, score_row
+from .val_cams import classifier_logits, compute_val_cams, score_val_cams
 
 NAME = "label_scores"
 CURVES = "curves.json"
 THRESHOLDS = tuple(np.round(np.arange(0.02, 0.96, 0.02), 2))
 
 
-def cam_crf_image(image_path, image_id: str, cams, folder, alpha: float, crf: Crf, normalize: bool, max_megapixels: float) -> None:
-    """Label of one photo's CAMs after a dense CRF."""
-    classes, cam = load_cam(cams, image_id)
-    scores = crf_scores(classes, cam, alpha, read_image(image_path, max_megapixels), crf, normalize=normalize)
-    save_label(folder, image_id, label_of_scores(classes, scores))
+class PhotoScores(NamedTuple):
+    """What one photo with a mask adds to the scores.
+
+    Attributes:
+        photo: its id.
+        cam: its CAMs at all thresholds.
+        walks: {background exponent: labels of its walk}.
+        plain, label: walked labels after the CRF, and the pseudo label.
+        agreement: for the label audit, see `true_agreement`.
+    """
+
+    photo: str
+    cam: ThresholdSweep
+    walks: dict[float, ConfusionMatrix]
+    plain: ConfusionMatrix
+    label: ConfusionMatrix
+    agreement: float | None
 
 
-def _training_rows(context: Context, dataset) -> tuple[list[ScoreRow], dict, dict]:
-    """CAM, CAM+CRF, walk and walk+CRF on the training photos that have masks."""
-    config, work = context.config, context.work
-    masked = with_masks(dataset)
-    if not masked:
+def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
+    """Of the training photos that have a mask, one after another."""
+    work, labels = context.work, dataset.num_classes + 1
+
+    def finish(sample: Sample, mask: Any) -> PhotoScores | None:
+        if mask is None:
+            return None
+        classes, cam = load_cam(work / "cams", sample.id)
+        names, alphas, background, foreground = load_walk(work / "walk", sample.id)
+        scores = from_grid(np.concatenate([background, foreground]), *mask.shape)
+        walks = {}
+        for index, alpha in enumerate(alphas):
+            label = label_of_scores(names, np.concatenate([scores[index : index + 1], scores[len(alphas) :]]))
+            walks[float(alpha)] = ConfusionMatrix(labels).update(mask, label)
+        return PhotoScores(
+            sample.id,
+            ThresholdSweep(labels, THRESHOLDS).update(mask, classes, enlarge(cam, *mask.shape)),
+            walks,
+            label_matrix(work / PLAIN, sample, mask, labels),
+            label_matrix(work / "pseudo_labels", sample, mask, labels),
+            true_agreement(work, sample, mask, context.config.pseudo_labels.smallest_share),
+        )
+
+    scoring: Work[Sample, Any, Any, PhotoScores | None] = Work(dataset.mask, finish)
+    found = each_photo(context, "scores of CAMs and walk", dataset.samples, scoring, Timing())
+    return (scores for scores in found if scores is not None)
+
+
+def _refine_cams(context: Context, dataset: Dataset, alpha: float) -> Path:
+    """CAMs after a dense CRF -> the folder of label maps that is returned."""
+    config, folder, timing = context.config, context.folder(f"{NAME}/cam_crf"), Timing()
+    normalize = config.switches.crf_scores == "corrected"
+    todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
+    if todo:
+        prepare_crf(config.affinity_labels.crf)
+
+    def finish(sample: Sample, photo: Mapped) -> None:
+        with timing.measure("CRF"):
+            scores = crf_scores(photo.classes, photo.cam, alpha, photo.image, config.affinity_labels.crf, normalize=normalize)
+        with timing.measure("writing"):
+            save_label(folder, sample.id, label_of_scores(photo.classes, scores))
+
+    work = Work(lambda sample: read_mapped(dataset, context.work / "cams", sample), finish)
+    for _ in each_photo(context, "CAM + CRF", todo, work, timing):
+        pass
+    return folder
+
+
+def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], dict, dict]:
+    """CAM, CAM+CRF, walk, walk+CRF and the pseudo labels on the training photos that have masks.
+
+    The pseudo labels are scored on the photos and pixels that the segmenter is trained on, the others on all.
+    """
+    labels, classes = dataset.num_classes + 1, dataset.classes
+    sweep, plain = ThresholdSweep(labels, THRESHOLDS), ConfusionMatrix(labels)
+    walks: dict[float, ConfusionMatrix] = {}
+    of_photo: dict[str, ConfusionMatrix] = {}
+    agreements: dict[str, float] = {}
+    for scores in _photo_scores(context, dataset):
+        sweep.merge(scores.cam)
+        plain.merge(scores.plain)
+        for alpha, matrix in scores.walks.items():
+            walks.setdefault(alpha, ConfusionMatrix(labels)).merge(matrix)
+        of_photo[scores.photo] = scores.label
+        if scores.agreement is not None:
+            agreements[scores.photo] = scores.agreement
+    if not of_photo:
         console.print("  no masks for the training photos: CAMs, walk and pseudo labels are not scored")
         return [], {}, {}
-    labels, classes = dataset.num_classes + 1, dataset.classes
-    sweep = ThresholdSweep(labels, THRESHOLDS)
-    walks: dict[float, ConfusionMatrix] = {}
-    with progress_bar("scores of CAMs and walk", len(masked), config.runtime.progress) as bar:
-        for sample, mask in masked:
-            sweep.update(mask, *load_cam(work / "cams", sample.id))
-            names, alphas, background, foreground = load_walk(work / "walk", sample.id)
-            scores = from_grid(np.concatenate([background, foreground]), *mask.shape)
-            for index, alpha in enumerate(alphas):
-                label = label_of_scores(names, np.concatenate([scores[index : index + 1], scores[len(alphas) :]]))
-                walks.setdefault(float(alpha), ConfusionMatrix(labels)).update(mask, label)
-            bar.advance()
     threshold, _ = sweep.best()
     best_cam = sweep.matrices()[int(np.argmin(np.abs(sweep.thresholds - threshold)))]
-    used = next(iter(walks))
+    walk_alpha = next(iter(walks))
     best = max(walks, key=lambda alpha: walks[alpha].miou())
     alpha = alpha_of_threshold(threshold)
-
-    folder = context.folder(f"{NAME}/cam_crf")
-    todo = [sample for sample, _ in masked if not artifact_path(folder, sample.id, ".png").is_file()]
-    normalize = config.switches.crf_scores == "corrected"
-    arguments = (
-        (sample.image, sample.id, work / "cams", folder, alpha, config.affinity_labels.crf, normalize, dataset.max_megapixels)
-        for sample in todo
-    )
-    with progress_bar("CAM + CRF", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(cam_crf_image, arguments, worker_count(config.runtime.workers)):
-            bar.advance()
-
-    count = len(masked)
-    final = "walk + CRF" if config.pseudo_labels.crf is not None else "pseudo labels"
+    masked = dataset.subset(of_photo)
+    refined, count = score_folders(context, "scores of CAM + CRF", masked, {"CAM + CRF": _refine_cams(context, masked, alpha)})
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
-        score_row("CAM + CRF", "train", score_labels(folder, masked, labels), count, classes),
-        score_row("walk", "train", walks[used], count, classes),
+        score_row("CAM + CRF", "train", refined["CAM + CRF"], count, classes),
+        score_row("walk", "train", walks[walk_alpha], count, classes),
         score_row("walk, best alpha", "train", walks[best], count, classes),
-        score_row(final, "train", score_labels(work / "pseudo_labels", masked, labels), count, classes),
     ]
+    if context.config.pseudo_labels.crf is not None:
+        rows.append(score_row("walk + CRF", "train", plain, count, classes))
+    used = [sample.id for sample in labelled(context.work, dataset).samples if sample.id in of_photo]
+    surest = [photo for photo in used if photo not in doubtful(context, used)]
+    for name, photos in {"pseudo labels": used, "pseudo labels, surest 90 %": surest}.items():
+        if photos:  # photos with a mask may all be left out
+            total = ConfusionMatrix(labels)
+            for one in photos:
+                total.merge(of_photo[one])
+            rows.append(score_row(name, "train", total, len(photos), classes))
     curves = {
         "CAM": [[float(t), float(value)] for t, value in zip(sweep.thresholds, sweep.miou(), strict=True)],
         "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in walks.items()),
     }
-    facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": used, "walk_best_alpha": best}
+    facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": walk_alpha, "walk_best_alpha": best}
+    facts |= audit_scores(context, agreements)
     return rows, curves, facts
 
 
-def _validation_rows(context: Context, dataset, threshold: float) -> list[ScoreRow]:
+def _validation_rows(context: Context, dataset: Dataset, logits: np.ndarray, threshold: float) -> list[ScoreRow]:
     """CAMs and walk of the evaluation photos, at the threshold of the training photos' CAMs."""
-    masked = with_masks(dataset)
-    if not masked or not context.config.evaluate.cams:
+    if dataset.masks is None or not context.config.evaluate.cams:
         return []
-    matrices = score_val_cams(context, dataset, masked, threshold)
-    return [score_row(name, "val", matrix, len(masked), dataset.classes) for name, matrix in matrices.items()]
-
-
-def _classifier_map(context: Context, dataset) -> float:
-    """Mean average precision of the classifier on the evaluation photos."""
-    logits = classifier_logits(context)
-    precision = AveragePrecision(dataset.num_classes)
-    for sample, tags in zip(dataset.samples, dataset.tag_matrix(), strict=True):
-        precision.update(logits(dataset.read(sample))[None], tags[None])
-    return precision.mean()
+    compute_val_cams(context, dataset, logits)
+    matrices, masked = score_val_cams(context, dataset, threshold)
+    return [score_row(name, "val", matrix, masked, dataset.classes) for name, matrix in matrices.items()] if masked else []
 
 
 def run(context: Context) -> dict[str, float]:
+    from tfwsss.training.loop import make_deterministic
+
+    make_deterministic(context.config.seed)
     rows, curves, metrics = _training_rows(context, context.scored_dataset("train"))
     validation = context.scored_dataset("val")
     if validation is not None and validation.samples:
         # Without training masks: the threshold that the walk's background stands for.
         threshold = metrics.get("cam_best_threshold", threshold_of_alpha(used_alphas(context.work).walk))
-        rows += _validation_rows(context, validation, threshold)
-        metrics["classifier_map"] = _classifier_map(context, validation)
+        logits = classifier_logits(context, validation, validation.samples)
+        rows += _validation_rows(context, validation, logits, threshold)
+        metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, validation.tag_matrix()).mean()
     path = context.folder(NAME) / CURVES
     write_json(path, curves)
     context.run.artifact(path)
@@ -125,23 +193,32 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name=NAME,
     run=run,
+    labelling=True,
     tensorflow=True,
-    needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels"),
+    needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("evaluate.cams", "affinity_labels.crf", "switches.crf_scores", "switches.val_tags"),
     code=(
         "tfwsss_pipelines.stages.label_scores",
         "tfwsss_pipelines.stages.scoring",
         "tfwsss_pipelines.stages.val_cams",
-        "tfwsss_pipelines.stages.cams",
+        "tfwsss_pipelines.stages.left_out",
+        "tfwsss_pipelines.stages.audit_scores",
         "tfwsss_pipelines.stages.pseudo_labels",
+        "tfwsss_pipelines.labelling.cams",
+        "tfwsss_pipelines.labelling.walk",
+        "tfwsss.interpolation",
+        "tfwsss.stencil",
         "tfwsss.cam",
         "tfwsss.affinity",
         "tfwsss.randomwalk",
         "tfwsss.metrics",
         "tfwsss.pseudolabel",
+        "tfwsss.tag_consistency",
+        "tfwsss.label_audit",
         "tfwsss.background",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.models",
         "tfwsss.normalization",
         "tfwsss.storage.artifacts",

@@ -1,116 +1,154 @@
-"""Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper)."""
+"""Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper).
+
+label_votes/plain, label_votes/normalised    labels of the walked maps and of the normalised ones (tfwsss.tag_consistency)
+pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"
+pseudo_labels/left_out.csv                   photos no segmenter is trained on, with the reason
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from tfwsss.config import LabelCrf
-from tfwsss.data.image import read_image
-from tfwsss.processes import map_in_processes, worker_count
-from tfwsss.pseudolabel import STRIDE, grid_size, pseudo_label, walk_input
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_label, save_walk
+from tfwsss.data import Dataset
+from tfwsss.data.dataset import Sample
+from tfwsss.pseudolabel import pseudo_labels
+from tfwsss.storage.artifacts import IGNORE, artifact_path, load_label, load_walk, save_label
+from tfwsss.tag_consistency import agreed_label, missing, normalized
 
 from ..engine.context import Context
-from ..engine.progress import progress_bar
+from ..engine.progress import console
 from ..engine.stage import Stage
+from ..labelling.photos import each_photo
+from ..labelling.refinement import prepare_crf
+from ..labelling.timing import Timing
+from ..labelling.walk import walk_work
+from ..labelling.work import Work
 from .affinity_labels import used_alphas
+from .left_out import LeftOut, write_left_out
 
-BORDER = {"faithful": "faithful", "corrected": "full"}
-
-
-def label_image(image_path, image_id: str, walks, folder, crf: LabelCrf | None, max_megapixels: float) -> None:
-    """Walked scores to label PNG; runs in a worker process."""
-    image = read_image(image_path, max_megapixels)
-    # Always from the file, so that a label does not depend on whether its walk was computed before a restart.
-    classes, _, background, foreground = load_walk(walks, image_id)
-    save_label(folder, image_id, pseudo_label(classes, np.concatenate([background[:1], foreground]), image, crf))
+PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
 
-def walker(context: Context):
-    """Function image uint8, channels [C, h, w] -> walked channels."""
-    import tensorflow as tf
+def labeller(context: Context, timing: Timing):
+    """Function (sample, image) that makes a photo's labels of its walk's file, so that they do not depend on a restart.
 
-    from tfwsss.affinity import pair_affinity
-    from tfwsss.models import normalization
-    from tfwsss.randomwalk import random_walk
-    from tfwsss.weights import load_model
+    Without `switches.label_tags` the label is the plain vote.
+    """
+    config, work = context.config, context.work
+    settings, corrected = config.pseudo_labels, config.switches.label_tags == "corrected"
 
-    from .train import weights_path
+    def label(sample: Sample, image: np.ndarray) -> None:
+        classes, _, background, foreground = load_walk(work / "walk", sample.id)
+        walked = np.concatenate([background[:1], foreground])
+        with timing.measure("CRF"):
+            plain, normalised = pseudo_labels(classes, [walked, normalized(walked)], image, settings.crf)
+        with timing.measure("writing"):
+            save_label(work / PLAIN, sample.id, plain)
+            save_label(work / NORMALISED, sample.id, normalised)
+            # Written last: its presence says that the photo is done.
+            save_label(work / "pseudo_labels", sample.id, agreed_label(plain, normalised, classes, settings.smallest_share) if corrected else plain)
 
-    config, settings = context.config, context.config.pseudo_labels
-    normalize = normalization(config.affinitynet.model.backbone)
-    model = load_model(weights_path(context.work, "affinitynet"))
-    radius, border = config.affinitynet.radius, BORDER[config.switches.border_pairs]
+    return label
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)], autograph=False)
-    def affinity_of(image):
-        return pair_affinity(model(image, training=False), radius, border)
 
-    def walk(image, channels):
-        height, width = image.shape[:2]
-        rows, columns = grid_size(height, width)
-        padded = np.zeros((1, rows * STRIDE, columns * STRIDE, 3), np.float32)
-        padded[0, :height, :width] = normalize(image)
-        walked = random_walk(
-            affinity_of(padded),
-            channels.transpose(1, 2, 0)[None],
-            radius=radius,
-            beta=settings.beta,
-            steps=settings.steps,
-            border=border,
-            method=settings.method,
-            tolerance=settings.tolerance,
-        )
-        return walked[0].numpy().transpose(2, 0, 1)
+class _Outcome(NamedTuple):
+    """What a photo's finished labels say.
 
-    return walk
+    Attributes:
+        lost: tagged classes that are in neither label.
+        ignored, pixels: how many pixels of its label are 255, and how many there are.
+    """
+
+    lost: tuple[int, ...]
+    ignored: int
+    pixels: int
+
+
+def _outcomes(context: Context, dataset: Dataset) -> list[_Outcome]:
+    work, share = context.work, context.config.pseudo_labels.smallest_share
+
+    def outcome(sample: Sample, _) -> _Outcome:
+        label = load_label(work / "pseudo_labels", sample.id)
+        lost = missing(load_label(work / PLAIN, sample.id), load_label(work / NORMALISED, sample.id), sample.tags, share)
+        return _Outcome(tuple(lost), int(np.count_nonzero(label == IGNORE)), label.size)
+
+    return list(each_photo(context, "tags of the labels", dataset.samples, Work(lambda sample: sample, outcome), Timing()))
+
+
+def _left_out(dataset: Dataset, outcomes: list[_Outcome], smallest_share: float) -> list[LeftOut]:
+    """Photos whose label lacks a tagged class for good."""
+    return [
+        LeftOut(sample.id, f"less than {smallest_share:.3g} of the pixels: {', '.join(dataset.classes[k] for k in outcome.lost)}")
+        for sample, outcome in zip(dataset.samples, outcomes, strict=True)
+        if outcome.lost
+    ]
+
+
+def _alphas(context: Context) -> tuple[float, ...]:
+    """Background exponents: the labels' one, and where masks will score the walk those of the evaluation's curve."""
+    scored = context.scored_dataset("train").masks is not None
+    return used_alphas(context.work).walk, *(context.config.pseudo_labels.more_alphas if scored else ())
 
 
 def run(context: Context) -> dict[str, float]:
     from tfwsss.training.loop import make_deterministic
 
     config, settings = context.config, context.config.pseudo_labels
-    dataset = context.dataset("train")
+    smallest_share = settings.smallest_share if config.switches.label_tags == "corrected" else None
+    dataset, timing = context.dataset("train"), Timing()
     walks, folder = context.folder("walk"), context.folder("pseudo_labels")
     make_deterministic(config.seed)
-    alphas = (used_alphas(context.work).walk, *settings.more_alphas)
     todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
-    walk = walker(context) if todo else None
-    walked = 0
-
-    def arguments():
-        nonlocal walked
-        for sample in todo:
-            if not artifact_path(walks, sample.id, ".npz").is_file():
-                classes, cam = load_cam(context.work / "cams", sample.id)
-                result = walk(dataset.read(sample), walk_input(cam, alphas))
-                save_walk(walks, sample.id, classes, alphas, result[: len(alphas)], result[len(alphas) :])
-                walked += 1
-            yield sample.image, sample.id, walks, folder, settings.crf, dataset.max_megapixels
-
-    with progress_bar("pseudo_labels", len(todo), config.runtime.progress) as bar:
-        for _ in map_in_processes(label_image, arguments(), worker_count(config.runtime.workers)):
-            bar.advance()
-    return {"images": len(dataset.samples), "walked": walked, "computed": len(todo)}
+    walked = [sample for sample in todo if artifact_path(walks, sample.id, ".npz").is_file()]
+    unwalked = [sample for sample in todo if not artifact_path(walks, sample.id, ".npz").is_file()]
+    if todo:
+        prepare_crf(settings.crf)
+    label = labeller(context, timing)
+    for _ in each_photo(context, "labels of finished walks", walked, Work(lambda sample: dataset.read(sample), label), Timing()):
+        pass
+    work = walk_work(context, dataset, context.work / "cams", walks, _alphas(context), timing, label)
+    for _ in each_photo(context, "pseudo_labels", unwalked, work, timing):
+        pass
+    outcomes = _outcomes(context, dataset)
+    left_out = [] if smallest_share is None else _left_out(dataset, outcomes, smallest_share)
+    context.run.artifact(write_left_out(context.work, left_out))
+    if left_out:
+        console.print(f"  {len(left_out)} of {len(dataset.samples)} photos left out of the segmenter's training: a tagged class has vanished from their label", markup=False)
+    return {
+        "images": len(dataset.samples),
+        "walked": len(unwalked),
+        "computed": len(todo),
+        "left_out": len(left_out),
+        "ignored_pixels": sum(outcome.ignored for outcome in outcomes) / sum(outcome.pixels for outcome in outcomes),
+    }
 
 
 STAGE = Stage(
     name="pseudo_labels",
     run=run,
+    labelling=True,
     tensorflow=True,
     needs=("cams", "affinity_labels", "affinitynet"),
     data=("train",),
-    settings=("pseudo_labels", "switches.border_pairs"),
+    settings=("pseudo_labels", "switches.border_pairs", "switches.label_tags"),
     code=(
         "tfwsss_pipelines.stages.pseudo_labels",
+        "tfwsss_pipelines.stages.left_out",
+        "tfwsss_pipelines.labelling.walk",
         "tfwsss.pseudolabel",
+        "tfwsss.tag_consistency",
         "tfwsss.background",
         "tfwsss.crf",
+        "tfwsss_densecrf",
         "tfwsss.affinity",
         "tfwsss.randomwalk",
+        "tfwsss.stencil",
+        "tfwsss.interpolation",
         "tfwsss.models",
         "tfwsss.normalization",
         "tfwsss.storage.artifacts",
     ),
-    outputs=("walk",),
+    outputs=("walk", PLAIN, NORMALISED),
 )

@@ -21,13 +21,14 @@ from typing import NamedTuple
 import mlflow
 import numpy as np
 import pandas as pd
-import tfwsss_mlflow_models
-import tfwsss_onnx
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Array, ColSpec, DataType, Schema, TensorSpec
 from PIL import Image
+
+import tfwsss_mlflow_models
+import tfwsss_onnx
 
 CHAMPION, CANDIDATE = "champion", "candidate"
 MIOU_TAG, EVALUATION_TAG = "miou", "evaluation_data"

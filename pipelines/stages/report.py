@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import yaml
 
+from tfwsss.interpolation import enlarge
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.page import ReportData, build_report
 from tfwsss.report.rows import ImageRow
@@ -16,6 +17,7 @@ from ..engine.context import Context
 from ..engine.stage import Stage
 from .affinity_labels import used_alphas
 from .evaluate import SINGLE
+from .label_audit import read_doubts, read_photos
 from .label_scores import CURVES
 from .scoring import load_table
 
@@ -23,21 +25,38 @@ PAGE, STRIP = "index.html", "strip.png"
 STRIP_ROWS = 4
 
 
-def training_row(context: Context, dataset, sample) -> ImageRow:
-    """Everything the pipeline made of one training photo."""
+def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
+    """Everything the pipeline made of one training photo; the mask alone where the segmenter learnt from masks."""
     photo, work = dataset.read(sample), context.work
+    if context.config.segmenter.labels == "masks":
+        return ImageRow(id=sample.id, tags=sample.tags, photo=photo, mask=dataset.strong_mask(sample))
+    names, cam = load_cam(work / "cams", sample.id)
     classes, _, background, foreground = load_walk(work / "walk", sample.id)
     walked = from_grid(np.concatenate([background[:1], foreground]), *photo.shape[:2])
     return ImageRow(
         id=sample.id,
         tags=sample.tags,
         photo=photo,
-        cam=load_cam(work / "cams", sample.id),
+        cam=(names, enlarge(cam, *photo.shape[:2])),
         affinity_label=load_label(work / "affinity_labels", sample.id),
         walk=label_of_scores(classes, walked),
         pseudo_label=load_label(work / "pseudo_labels", sample.id),
         mask=dataset.mask(sample),
+        note=note,
     )
+
+
+def doubtful_rows(context: Context, dataset) -> list[ImageRow]:
+    """The photos with the most doubtful labels, each with what speaks against it."""
+    reasons: dict[str, list[str]] = {}
+    for doubted, name, reason in read_doubts(context.work):
+        reasons.setdefault(doubted, []).append(f"{name} {reason}")
+    samples = {sample.id: sample for sample in dataset.samples}
+    rows = []
+    for photo in read_photos(context.work)[: context.config.report.images]:
+        note = f"confidence {photo.confidence:.0%}: {'; '.join(reasons[photo.photo])}"
+        rows.append(training_row(context, dataset, samples[photo.photo], note))
+    return rows
 
 
 def validation_row(context: Context, dataset, sample) -> ImageRow:
@@ -56,12 +75,17 @@ def _spread(samples, count: int):
 
 def _facts(context: Context, train, validation) -> list[tuple[str, str]]:
     config = context.config
-    alphas = used_alphas(context.work)
-    return [
+    facts = [
         ("training photos", f"{len(train.samples):,}"),
         ("evaluation photos", f"{len(validation.samples):,}" if validation else "none"),
         ("classes", ", ".join(train.classes)),
         ("seed", str(config.seed)),
+    ]
+    if config.segmenter.labels == "masks":
+        return [*facts, ("backbone", config.segmenter.model.backbone), ("labels", f"masks of {config.data.strong_masks}, drawn by a person")]
+    alphas = used_alphas(context.work)
+    return [
+        *facts,
         ("backbones", f"classifier {config.classifier.model.backbone}, AffinityNet {config.affinitynet.model.backbone}, segmenter {config.segmenter.model.backbone}"),
         ("background exponents", f"low {alphas.low:.3g}, walk {alphas.walk:.3g}, high {alphas.high:.3g}"),
     ]
@@ -74,6 +98,12 @@ def run(context: Context) -> dict[str, float]:
     validation_rows = []
     if validation:
         validation_rows = [validation_row(context, validation, sample) for sample in _spread(validation.samples, config.report.images)]
+    doubtful: list[ImageRow] = []
+    trained: tuple[str, ...] = ("segmenter",)
+    curves: dict = {}
+    if config.segmenter.labels == "pseudo":
+        doubtful, trained = doubtful_rows(context, train), ("classifier", "affinitynet", "segmenter")
+        curves = read_json(work / "label_scores" / CURVES)
     folder = context.folder("report")
     page = folder / PAGE
     build_report(
@@ -84,9 +114,10 @@ def run(context: Context) -> dict[str, float]:
             classes=train.classes,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
             table=load_table(work),
-            histories={stage: read_json(work / stage / "history.json") for stage in ("classifier", "affinitynet", "segmenter")},
-            curves={name: [tuple(point) for point in curve] for name, curve in read_json(work / "label_scores" / CURVES).items()},
+            histories={stage: read_json(work / stage / "history.json") for stage in trained},
+            curves={name: [tuple(point) for point in curve] for name, curve in curves.items()},
             training_rows=rows,
+            doubtful_rows=doubtful,
             validation_rows=validation_rows,
             facts=_facts(context, train, validation),
         ),
@@ -98,13 +129,13 @@ def run(context: Context) -> dict[str, float]:
     if config.report.photos_to_tracking or not rows:
         for name in made:
             context.run.artifact(folder / name)
-    return {"images": len(rows) + len(validation_rows)}
+    return {"images": len(rows) + len(doubtful) + len(validation_rows)}
 
 
 STAGE = Stage(
     name="report",
     run=run,
-    needs=("cams", "affinity_labels", "pseudo_labels", "label_scores", "segmenter", "evaluate"),
+    needs=("cams", "affinity_labels", "pseudo_labels", "label_audit", "label_scores", "segmenter", "evaluate"),
     data=("train", "val", "train_masks", "val_masks"),
     settings=("report", "name"),
     code=("tfwsss_pipelines.stages.report", "tfwsss.report", "tfwsss.pseudolabel"),

@@ -1,31 +1,58 @@
 """Scores of label maps against masks, and the table of a stage that makes them."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tfwsss.data import Dataset
+from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.report.table import ScoreRow, ScoreTable
-from tfwsss.storage.artifacts import load_label
+from tfwsss.storage.artifacts import IGNORE, load_label
 from tfwsss.storage.atomic import read_json, write_json, write_text
 
 from ..engine.context import Context
+from ..labelling.photos import each_photo
+from ..labelling.timing import Timing
+from ..labelling.work import Work
 
 TABLE = "table.json"
 
 
-def with_masks(dataset) -> list:
-    """(sample, mask) of those photos of a split that have a mask."""
-    return [(sample, mask) for sample in dataset.samples if (mask := dataset.mask(sample)) is not None]
+def label_matrix(folder: Path, sample: Sample, mask: np.ndarray, labels: int) -> ConfusionMatrix:
+    """The label map of a folder against a photo's mask; pixels that the label map ignores are not scored."""
+    label = load_label(folder, sample.id)
+    return ConfusionMatrix(labels).update(np.where(label == IGNORE, IGNORE, mask), label)
 
 
-def score_labels(folder, masked, labels: int) -> ConfusionMatrix:
-    """Label maps of a folder against the masks of `with_masks`."""
-    matrix = ConfusionMatrix(labels)
-    for sample, mask in masked:
-        matrix.update(mask, load_label(folder, sample.id))
-    return matrix
+def score_folders(context: Context, title: str, dataset: Dataset, folders: dict[str, Path]) -> tuple[dict[str, ConfusionMatrix], int]:
+    """Label maps against the masks of those photos that have one.
+
+    Args:
+        context: of the stage.
+        title: of the progress bar.
+        dataset: the photos, with masks.
+        folders: {name: folder of label maps}.
+
+    Returns:
+        {name: matrix}, and how many photos have a mask.
+    """
+    labels, count = dataset.num_classes + 1, 0
+    total = {name: ConfusionMatrix(labels) for name in folders}
+
+    def finish(sample: Sample, mask: np.ndarray | None) -> dict[str, ConfusionMatrix] | None:
+        return None if mask is None else {name: label_matrix(folder, sample, mask, labels) for name, folder in folders.items()}
+
+    work: Work[Sample, Any, Any, dict[str, ConfusionMatrix] | None] = Work(dataset.mask, finish)
+    for found in each_photo(context, title, dataset.samples, work, Timing()):
+        if found is not None:
+            count += 1
+            for name, matrix in found.items():
+                total[name].merge(matrix)
+    return total, count
 
 
 def score_row(name: str, split: str, matrix: ConfusionMatrix, images: int, classes) -> ScoreRow:

@@ -1,20 +1,21 @@
-"""Stage `segmenter`: any segmentation network, trained on the pseudo labels."""
+"""Stage `segmenter`: any segmentation network, trained on the pseudo labels, or on masks for comparison."""
 
 from ..engine.context import Context
-from ..engine.stage import Stage
+from .training_labels import labelled_photos
+from .training_stage import training_stage
 
 
 def run(context: Context) -> dict[str, float]:
     from tfwsss.data.augment import pil_filter
     from tfwsss.data.inputs import segmenter_batches
     from tfwsss.models import build_segmenter, normalization
-    from tfwsss.training.losses import ohem_cross_entropy, segmentation_cross_entropy
+    from tfwsss.training.losses import PIXEL_LOSSES
 
     from .train import model_arguments, train_stage
 
     config, settings = context.config, context.config.segmenter
-    dataset = context.dataset("train")
-    pixel_loss = {"cross_entropy": segmentation_cross_entropy, "ohem": ohem_cross_entropy}[settings.loss]
+    dataset, labels = labelled_photos(context, settings.labels, "pseudo_labels")
+    pixel_loss = PIXEL_LOSSES[settings.loss]
     arguments = model_arguments(settings.model, "corrected")
     return train_stage(
         context,
@@ -25,7 +26,7 @@ def run(context: Context) -> dict[str, float]:
         build=lambda: build_segmenter(settings.model.backbone, dataset.num_classes, head=settings.head, **arguments),
         batches=lambda epoch, part: segmenter_batches(
             dataset,
-            context.work / "pseudo_labels",
+            labels,
             settings,
             normalization(settings.model.backbone),
             filter=pil_filter("corrected"),
@@ -34,29 +35,13 @@ def run(context: Context) -> dict[str, float]:
             part=part,
         ),
         loss=lambda logits, batch, total: {"loss": pixel_loss(logits, batch["label"], total)},
+        ema=settings.ema,
     )
 
 
-STAGE = Stage(
-    name="segmenter",
-    run=run,
-    tensorflow=True,
-    all_workers=True,
+STAGE = training_stage(
+    "segmenter",
+    run,
     needs=("classifier", "pseudo_labels"),
-    data=("train",),
-    settings=("seed", "segmenter"),
-    code=(
-        "tfwsss_pipelines.stages.segmenter",
-        "tfwsss_pipelines.stages.train",
-        "tfwsss.training.loop",
-        "tfwsss.training.optimizer",
-        "tfwsss.stack",
-        "tfwsss.training.losses",
-        "tfwsss.models",
-        "tfwsss.weights",
-        "tfwsss.normalization",
-        "tfwsss.data.inputs",
-        "tfwsss.data.augment",
-        "tfwsss.data.changes",
-    ),
+    code=("tfwsss_pipelines.stages.training_labels", "tfwsss_pipelines.stages.left_out", "tfwsss.data.label_sources"),
 )

@@ -17,16 +17,10 @@ from tfwsss.training.loop import CHECKPOINT, Task, fit, make_deterministic
 from tfwsss.training.optimizer import MOMENTUM
 from tfwsss.weights import LoadReport, load_weights, named_variables, save_weights
 
-from ..engine.context import Context
+from ..engine.context import WEIGHTS, Context, weights_path
 from ..engine.progress import console, progress_bar
 
-WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
-
-
-def weights_path(work: Path, stage: str) -> Path:
-    """Where a training stage leaves its model."""
-    return work / stage / WEIGHTS
 
 
 def model_arguments(model: Model, dropout: str) -> dict:
@@ -51,7 +45,8 @@ def load_start_weights(model: keras.Model, settings: Model, work: Path) -> LoadR
     else:
         path = weights_path(work, "classifier") if settings.weights == "classifier" else Path(settings.weights)
         report = load_weights(model, path)
-    console.print(f"  start weights {settings.weights}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
+    origin = f" ({report.source})" if settings.weights == "imagenet" else ""
+    console.print(f"  start weights {settings.weights}{origin}: {len(report.loaded)} arrays loaded, {len(report.missing)} start from scratch")
     return report
 
 
@@ -67,6 +62,7 @@ def train_stage(
     loss: Callable,
     metrics: Mapping | None = None,
     compared: Callable = lambda outputs, batch: (),
+    ema: float | None = None,
 ) -> dict[str, float]:
     """Train one network and save it as <name>/weights.safetensors. Of several workers only the chief writes and reports.
 
@@ -78,6 +74,7 @@ def train_stage(
         momentum: the value of SGD's momentum, by switch.
         build: makes the model (called under the strategy's scope and the precision policy).
         batches, loss, metrics, compared: see `tfwsss.training.loop.Task`.
+        ema: see `tfwsss.training.loop.fit`.
 
     Returns:
         The last epoch's entries as final_<name> (<name> alone is MLflow's series over the epochs); nothing after 0 epochs.
@@ -97,7 +94,7 @@ def train_stage(
             report = load_start_weights(model, settings.model, context.work)
     finally:
         keras.mixed_precision.set_global_policy(previous)
-    if settings.epochs == 0 and (report.missing or report.wrong_shape):
+    if settings.epochs == 0 and report is not None and (report.missing or report.wrong_shape):
         absent = [*report.missing, *(entry.name for entry in report.wrong_shape)]
         raise StageError(f"{name}.epochs is 0, but {settings.model.weights} lacks {len(absent)} arrays of the network, such as {absent[0]}")
     steps = max(images // settings.batch_size, 1)
@@ -121,6 +118,7 @@ def train_stage(
             task,
             settings,
             momentum=MOMENTUM[momentum],
+            ema=ema,
             folder=folder,
             strategy=strategy,
             cluster=context.cluster,

@@ -4,91 +4,112 @@ Published figures on evaluation photos give each photo its true tags, which a de
 (switches.val_tags "faithful"). "corrected" takes the tags that the classifier finds, probability 0.5 or more.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from tfwsss.background import predict_label
+from tfwsss.data import Dataset
+from tfwsss.data.dataset import Sample
+from tfwsss.interpolation import enlarge
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.pseudolabel import pseudo_label, walk_input
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_cam, save_walk
+from tfwsss.pseudolabel import pseudo_label
+from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk
 
-from ..engine.context import Context
-from ..engine.progress import progress_bar
+from ..engine.context import Context, weights_path
+from ..labelling.cams import Tagged, cam_work
+from ..labelling.photos import batch_size, each_photo, filled
+from ..labelling.timing import Timing
+from ..labelling.walk import walk_work
+from ..labelling.work import Work
 from .affinity_labels import used_alphas
-from .cams import cam_maker
-from .pseudo_labels import walker
 
 CAMS, WALKS = "label_scores/val_cams", "label_scores/val_walk"
 TAGS = {"faithful": "true tags", "corrected": "predicted tags"}
 
 
-def classifier_logits(context: Context):
-    """Function image uint8 -> logits [C] of the trained classifier, at the photo's own size."""
-    import tensorflow as tf
+def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Sample]) -> np.ndarray:
+    """Logits of the trained classifier on photos at their own sizes, float32 [N, C]."""
+    batch = batch_size(context)
 
-    from tfwsss.models import normalization
-    from tfwsss.weights import load_model
+    def on_device(name: str):
+        import tensorflow as tf
 
-    from .train import weights_path
+        from tfwsss.models import normalization
+        from tfwsss.weights import load_model
 
-    model = load_model(weights_path(context.work, "classifier"))
-    logits = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec([1, None, None, 3], tf.float32)], autograph=False)
-    normalize = normalization(context.config.classifier.model.backbone)
-    return lambda image: logits(normalize(image)[None])[0].numpy()
+        normalize = normalization(context.config.classifier.model.backbone)
+        with tf.device(name):
+            model = load_model(weights_path(context.work, "classifier"))
 
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], autograph=False)
+        def logits(photos):
+            return model(normalize(tf.cast(photos, tf.float32)), training=False)
 
-def _tags(context: Context, dataset):
-    """Function (position, image) -> multi-hot tags [C]."""
-    if context.config.switches.val_tags == "faithful":
-        matrix = dataset.tag_matrix()
-        return lambda position, image: matrix[position]
-    logits = classifier_logits(context)
-    return lambda position, image: (logits(image) >= 0).astype(np.float32)  # a logit of 0 is a probability of 0.5
+        def compute(photos: list[np.ndarray]) -> list[np.ndarray]:
+            with tf.device(name):
+                return list(logits(filled(photos, batch)).numpy()[: len(photos)])
 
+        return compute
 
-def _compute(context: Context, dataset, masked: set[str]) -> None:
-    from tfwsss.training.loop import make_deterministic
-
-    cams, walks = context.folder(CAMS), context.folder(WALKS)
-    # The walk's file is written last: its presence says that the photo is done.
-    todo = [
-        (position, sample)
-        for position, sample in enumerate(dataset.samples)
-        if sample.id in masked and not artifact_path(walks, sample.id, ".npz").is_file()
-    ]
-    if not todo:
-        return
-    make_deterministic(context.config.seed)
-    make_cam, walk, tags = cam_maker(context), walker(context), _tags(context, dataset)
-    alphas = (used_alphas(context.work).walk,)
-    with progress_bar("CAMs and walk of the evaluation photos", len(todo), context.config.runtime.progress) as bar:
-        for position, sample in todo:
-            image = dataset.read(sample)
-            save_cam(cams, sample.id, *make_cam(image, tags(position, image)), context.config.cams.dtype)
-            classes, cam = load_cam(cams, sample.id)  # as stored, like the training photos' maps
-            walked = walk(image, walk_input(cam, alphas))
-            save_walk(walks, sample.id, classes, alphas, walked[:1], walked[1:])
-            bar.advance()
+    work: Work[Sample, Any, Any, np.ndarray] = Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
+    found = list(each_photo(context, "classifier on the evaluation photos", samples, work, Timing()))
+    return np.stack(found) if found else np.zeros((0, dataset.num_classes), np.float32)
 
 
-def score_val_cams(context: Context, dataset, masked, threshold: float) -> dict[str, ConfusionMatrix]:
-    """Score both on the evaluation photos.
+def compute_val_cams(context: Context, dataset: Dataset, logits: np.ndarray) -> None:
+    """CAMs and walks of all photos of the split, with the tags that `switches.val_tags` says.
 
     Args:
         context: of the stage `label_scores`.
         dataset: the evaluation photos.
-        masked: (sample, mask) of those to score.
+        logits: what the classifier says of them, [N, C].
+    """
+    cams, walks, timing = context.folder(CAMS), context.folder(WALKS), Timing()
+    # A logit of 0 is a probability of 0.5.
+    tags = dataset.tag_matrix() if context.config.switches.val_tags == "faithful" else (logits >= 0).astype(np.float32)
+    photos = [Tagged(sample, own) for sample, own in zip(dataset.samples, tags, strict=True)]
+    unmapped = [photo for photo in photos if not artifact_path(cams, photo.sample.id, ".npz").is_file()]
+    for _ in each_photo(context, "CAMs of the evaluation photos", unmapped, cam_work(context, dataset, cams, timing), timing):
+        pass
+    unwalked = [sample for sample in dataset.samples if not artifact_path(walks, sample.id, ".npz").is_file()]
+    timing = Timing()
+    work = walk_work(context, dataset, cams, walks, (used_alphas(context.work).walk,), timing)
+    for _ in each_photo(context, "walk of the evaluation photos", unwalked, work, timing):
+        pass
+
+
+def score_val_cams(context: Context, dataset: Dataset, threshold: float) -> tuple[dict[str, ConfusionMatrix], int]:
+    """Score both on the evaluation photos that have a mask.
+
+    Args:
+        context: of the stage `label_scores`.
+        dataset: the evaluation photos.
         threshold: CAM value from which a pixel is foreground; not chosen on these photos.
 
     Returns:
-        {name that says where the tags are from: matrix}
+        {name that says where the tags are from: matrix}, and how many photos have a mask.
     """
-    from tfwsss.cam import predict_label
-
-    _compute(context, dataset, {sample.id for sample, _ in masked})
-    cam_matrix, walk_matrix = ConfusionMatrix(dataset.num_classes + 1), ConfusionMatrix(dataset.num_classes + 1)
-    for sample, mask in masked:
-        cam_matrix.update(mask, predict_label(*load_cam(context.work / CAMS, sample.id), threshold=threshold))
-        classes, _, background, foreground = load_walk(context.work / WALKS, sample.id)
-        label = pseudo_label(classes, np.concatenate([background, foreground]), dataset.read(sample), None)
-        walk_matrix.update(mask, label)
+    labels, work = dataset.num_classes + 1, context.work
     kind = TAGS[context.config.switches.val_tags]
-    return {f"CAM, {kind}": cam_matrix, f"walk, {kind}": walk_matrix}
+    total, count = {f"CAM, {kind}": ConfusionMatrix(labels), f"walk, {kind}": ConfusionMatrix(labels)}, 0
+
+    def finish(sample: Sample, mask: np.ndarray | None) -> list[ConfusionMatrix] | None:
+        if mask is None:
+            return None
+        classes, cam = load_cam(work / CAMS, sample.id)
+        names, _, background, foreground = load_walk(work / WALKS, sample.id)
+        walked = pseudo_label(names, np.concatenate([background, foreground]), np.empty((*mask.shape, 3), np.uint8), None)
+        found = predict_label(classes, enlarge(cam, *mask.shape), threshold=threshold)
+        return [ConfusionMatrix(labels).update(mask, label) for label in (found, walked)]
+
+    scoring: Work[Sample, Any, Any, list[ConfusionMatrix] | None] = Work(dataset.mask, finish)
+    for found in each_photo(context, "scores of the evaluation photos", dataset.samples, scoring, Timing()):
+        if found is not None:
+            count += 1
+            for matrix, one in zip(total.values(), found, strict=True):
+                matrix.merge(one)
+    return total, count

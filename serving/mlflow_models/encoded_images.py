@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 
-class EncodedImages(mlflow.pyfunc.PythonModel):
+class EncodedImages(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # MLflow makes this name when it runs
     """A table of photos -> a table of masks, row by row.
 
     Input: column `image`, files that tfwsss_onnx reads (JPEG, PNG, ...) as bytes or base64.

@@ -1,7 +1,7 @@
 """Segmentation with an exported ONNX file: numpy and onnxruntime, and Pillow for files. Nothing of TensorFlow."""
 
 from .cancellation import Cancellation
-from .crf import dense_crf
+from .crf import compile_crf, dense_crf
 from .errors import Cancelled, DependencyError, DeviceError, ImageError, ImageSizeError, ModelError, SegmenterError
 from .overlay import overlay
 from .segmenter import Segmenter
@@ -18,6 +18,7 @@ __all__ = [
     "ModelError",
     "Segmenter",
     "SegmenterError",
+    "compile_crf",
     "dense_crf",
     "overlay",
 ]

@@ -9,10 +9,15 @@ class Cancellation:
     """Give it to a run and call `cancel` from another thread; the run then raises `Cancelled` soon after.
 
     One object serves one call (which may be many runs: tiles, groups). Before or after the run `cancel` does no harm.
+
+    Args:
+        return_memory: ONNX Runtime gives the memory of each run back to the system, instead of keeping it for the next.
     """
 
-    def __init__(self):
+    def __init__(self, *, return_memory: bool = False):
         self.run_options = onnxruntime.RunOptions()
+        if return_memory:
+            self.run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._cancelled = False
 
     def cancel(self) -> None:

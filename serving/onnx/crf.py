@@ -1,10 +1,30 @@
-"""Dense CRF refinement of one photo's scores (Krähenbühl & Koltun, NIPS 2011) through the optional pydensecrf."""
+"""Dense CRF refinement of one photo's scores (Krähenbühl & Koltun, NIPS 2011) with the optional numba."""
 
 import numpy as np
 
 from .errors import DependencyError, ImageError
 
 SMALLEST_SCORE = 1e-5  # as in training: scores are clipped to this before the logarithm
+
+
+def _engine():
+    # numba takes half a second to import and is not there without the extra.
+    try:
+        import tfwsss_densecrf
+    except ImportError as error:
+        raise DependencyError(f"CRF refinement needs numba ({error}); install tfwsss-onnx[crf] or numba") from None
+    return tfwsss_densecrf
+
+
+def compile_crf() -> float:
+    """Compile the CRF ahead of its first use; the result is kept on the disk, for this kind of processor.
+
+    Returns the seconds that compiling took, some ten; 0 where the disk had it already.
+
+    Raises:
+        DependencyError: numba is not installed.
+    """
+    return _engine().compile_kernels()
 
 
 def dense_crf(
@@ -20,9 +40,11 @@ def dense_crf(
 ) -> np.ndarray:
     """Mean-field inference in a fully connected CRF: what `tfwsss.crf.dense_crf` computes, without that package.
 
+    Several threads may call it at the same time. The first call on a machine compiles, see `compile_crf`.
+
     Args:
         image: uint8 [H, W, 3] RGB.
-        scores: float [H, W, L] class probabilities, `Segmenter.scores`.
+        scores: float [H, W, L] class probabilities, `Segmenter.scores`; L of 2 or more.
         iterations: mean-field steps.
         gaussian_sxy, gaussian_compat: width in pixels and weight of the smoothness kernel.
         bilateral_sxy, bilateral_srgb, bilateral_compat: widths in pixels and grey levels, and weight, of the
@@ -32,20 +54,15 @@ def dense_crf(
         float32 [H, W, L] marginals, sum 1 over L.
 
     Raises:
-        DependencyError: pydensecrf is not installed.
-        ImageError: the arrays do not belong together.
+        DependencyError: numba is not installed.
+        ImageError: the arrays do not belong together, or a kernel is too narrow.
     """
-    try:
-        from pydensecrf.densecrf import DenseCRF2D
-    except ImportError:
-        raise DependencyError("CRF refinement needs pydensecrf; install tfwsss-onnx[crf] or pydensecrf2") from None
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or scores.ndim != 3 or scores.shape[:2] != image.shape[:2]:
+    engine = _engine()
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or scores.ndim != 3 or scores.shape[:2] != image.shape[:2] or scores.shape[2] < 2:
         raise ImageError(f"image: found {image.dtype} {image.shape} with scores {scores.shape}, expected uint8 [H, W, 3] and [H, W, labels]")
-    height, width, labels = scores.shape
-    unary = -np.log(np.clip(scores.astype(np.float32), SMALLEST_SCORE, 1))
-    field = DenseCRF2D(width, height, labels)
-    field.setUnaryEnergy(np.ascontiguousarray(np.moveaxis(unary, 2, 0).reshape(labels, -1)))
-    field.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-    field.addPairwiseBilateral(sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=np.ascontiguousarray(image), compat=bilateral_compat)
-    marginals = np.array(field.inference(iterations), np.float32)
-    return np.ascontiguousarray(marginals.T).reshape(height, width, labels)
+    energies = -np.log(np.clip(scores.astype(np.float32), SMALLEST_SCORE, 1))
+    try:
+        kernels = engine.Kernels(image, gaussian_sxy=gaussian_sxy, bilateral_sxy=bilateral_sxy, bilateral_srgb=bilateral_srgb)
+    except ValueError as error:
+        raise ImageError(f"dense CRF: {error}") from None
+    return kernels.infer(energies[None], iterations=iterations, gaussian_compat=gaussian_compat, bilateral_compat=bilateral_compat)[0]

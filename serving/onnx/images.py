@@ -1,4 +1,8 @@
-"""Photos as uint8 RGB arrays, read the way training reads them."""
+"""Photos as uint8 RGB arrays, read the way training reads them.
+
+`tfwsss/data/image.py` says the same rules a second time: this package is installed without tfwsss, and the library imports nothing of
+`serving`. `tests/serving/test_hostile.py` and `tests/serving/test_segmenter.py` hold the two against each other, file by file.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ from .errors import ImageError, ImageSizeError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MOST_SCANS = 100  # an encoder writes about ten; each costs a pass over the whole picture, so that 100 kB keep a core busy for a minute
 _ORIENTATION_TAG = 0x0112
+_STRIP = 1 << 18  # pixels that are converted at a time
+# Pillow's picture (up to 4), the array (3), the array turned upright (3); and what the format's own library holds.
+_BYTES_PER_PIXEL = {"JPEG": 12, "PNG": 12, "BMP": 12, "GIF": 16, "TIFF": 24, "WEBP": 32}
+_BYTES_PER_FILE = 2_000_000
 _TURNS = {
     2: lambda array: array[:, ::-1],
     3: lambda array: array[::-1, ::-1],
@@ -44,14 +52,18 @@ def to_array(image, max_megapixels: float) -> np.ndarray:
         return array if turn is None else np.ascontiguousarray(turn(array))
 
 
-def announced_size(image, max_megapixels: float) -> tuple[int, int]:
-    """(height, width) as the header of a path's or file's bytes says it, before any turn; nothing is decoded.
+def reading_cost(image, max_megapixels: float) -> tuple[int, int]:
+    """(pixels, bytes of memory that reading takes at its peak) of a path's or file's bytes, told from its header.
 
     Raises:
         ImageError: see `Segmenter`.
     """
     with _opened(image, max_megapixels) as (picture, _):
-        return picture.height, picture.width
+        pixels = picture.height * picture.width
+        rate = _BYTES_PER_PIXEL.get(picture.format, 12)
+        if picture.format == "JPEG" and picture.info.get("progressive"):
+            rate += 8  # libjpeg keeps the coefficients of the whole picture, two bytes each
+        return pixels, rate * pixels + _BYTES_PER_FILE
 
 
 def load_decoders() -> None:
@@ -112,11 +124,14 @@ def _identify(file, name: str, max_megapixels: float):
     file.seek(0)
     if header[:4] == b"RIFF" and header[8:16] == b"WEBPVP8X":
         # libwebp takes two canvases of memory as it opens the file.
-        _check_size(*(1 + int.from_bytes(header[at : at + 3], "little") for at in (24, 27)), name, max_megapixels)
+        width, height = (1 + int.from_bytes(header[at : at + 3], "little") for at in (24, 27))
+        _check_size(width, height, name, max_megapixels)
     for file_format in FORMATS:
-        factory, accept = Image.OPEN.get(file_format, (None, lambda _: False))  # Pillow may be built without WEBP
+        if file_format not in Image.OPEN:
+            continue  # Pillow may be built without WEBP
+        factory, accept = Image.OPEN[file_format]
         if accept is None or accept(header[:16]) is True:
-            picture = factory(file, None)
+            picture = factory(file, "")
             if file_format == "JPEG":
                 _check_scans(file, name)
             return picture
@@ -154,18 +169,30 @@ def _orientation(picture) -> int:
 
 
 def _decode(picture, name: str) -> np.ndarray:
-    from PIL import Image
-
     picture.load()
     if picture.mode == "F":
         raise ImageError(f"{name}: floating-point pixels, expected 8 or 16 bits a channel")
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{name}: grey values {values.min()}..{values.max()}, expected 0..65535")
-        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    convert = _grey if picture.mode == "I" or picture.mode.startswith("I;16") else _colours
+    width, height = picture.size
+    array = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):  # a strip at a time: the conversions take several times the picture's memory
+        strip = picture if rows >= height else picture.crop((0, top, width, min(height, top + rows)))
+        array[top : top + rows] = convert(strip, name)
+    return array
+
+
+def _grey(picture, name: str) -> np.ndarray:
+    values = np.asarray(picture).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(f"{name}: grey values {values.min()}..{values.max()}, expected 0..65535")
+    return ((values * 255 + 32767) // 65535).astype(np.uint8)[:, :, None]
+
+
+def _colours(picture, name: str) -> np.ndarray:
+    from PIL import Image
+
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))

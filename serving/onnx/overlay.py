@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_STRIP = 1 << 17  # pixels that are mixed at a time
+
 
 def overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     """Lay the classes' colours over a photo; background stays as it is.
@@ -15,5 +17,10 @@ def overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: f
     Returns:
         uint8 [H, W, 3].
     """
-    weight = opacity * (mask != 0)[:, :, None].astype(np.float32)
-    return np.rint(image * (1 - weight) + palette[mask] * weight).astype(np.uint8)
+    result = np.empty_like(image)
+    rows = max(1, _STRIP // image.shape[1])
+    for top in range(0, len(image), rows):  # the floats of a whole photo take 13 times its memory
+        part = slice(top, top + rows)
+        weight = np.float32(opacity) * (mask[part] != 0)[:, :, None].astype(np.float32)
+        result[part] = np.rint(image[part] * (1 - weight) + palette[mask[part]] * weight)
+    return result

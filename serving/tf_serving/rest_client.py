@@ -7,6 +7,7 @@ import binascii
 import io
 import json
 import time
+from typing import Any
 
 import numpy as np
 import urllib3
@@ -79,7 +80,7 @@ class RestClient(Client):
         sent = [{"b64": base64.b64encode(item).decode("ascii")} for item in value] if isinstance(value, list) else value.tolist()
         answer = self._send("POST", f"{self._url}:predict", {"signature_name": signature, "inputs": {input_name: sent}})
         # A signature with one output is answered without its name.
-        outputs = answer.get("outputs")
+        outputs: Any = answer.get("outputs")
         outputs = outputs[output_name] if isinstance(outputs, dict) and output_name in outputs else outputs
         try:
             if kind is bytes:

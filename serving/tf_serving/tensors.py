@@ -11,7 +11,7 @@ from .messages import TensorProto
 
 # tensorflow.DataType
 _FLOAT, _UINT8, _STRING = 1, 4, 7
-_DTYPES = {_FLOAT: np.dtype("<f4"), _UINT8: np.dtype("u1")}
+_DTYPES: dict[int, np.dtype] = {_FLOAT: np.dtype("<f4"), _UINT8: np.dtype("u1")}
 
 
 def to_proto(value):

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfwsss.config import Config
+from tfwsss.config import Config, schema
 from tfwsss.config.files import PRESET_FOLDER, load_config, parse_config, preset_names
 from tfwsss.config.strict_yaml import load_yaml
 from tfwsss.errors import ConfigError
@@ -62,6 +62,8 @@ def write(folder, name, values):
         ({"affinitynet": {"crop": 60}}, "affinitynet: crop: expected a multiple of 8 and at least 72 for radius 5, found 60"),
         ({"affinitynet": {"crop": 72, "radius": 6}}, "affinitynet: crop: expected a multiple of 8 and at least 88 for radius 6, found 72"),
         ({"classifier": {"epochs": 0}}, "classifier: epochs: 0 needs the file of a trained network as model.weights, found None"),
+        ({"segmenter": {"labels": "masks"}}, "configuration: segmenter.labels: masks needs data.strong_masks, which names the masks that training may learn from"),
+        ({"affinitynet": {"labels": "masks", "label_source": "scores"}}, "affinitynet: label_source: scores are the CRF's, which labels: masks does without; expected label_source: labels"),
         # A field that takes a name or a section: what is said is about the one that was meant.
         ({"affinity_labels": {"alphas": "psa"}}, "affinity_labels.alphas: Input should be 'auto', 'psa-released' or 'psa-cvpr', found 'psa'"),
         ({"affinity_labels": {"alphas": {"low": 9, "high": 4, "walk": 6}}}, "affinity_labels.alphas: expected low <= walk <= high"),
@@ -237,7 +239,7 @@ def test_the_faithful_presets_state_the_published_experiment():
         assert config.cams.scales == (1.0, 0.5, 1.5, 2.0) and config.cams.flip and config.cams.dtype == "float32"
         assert config.cams.activation == "auto"
         assert config.affinity_labels.alphas == "psa-released"
-        assert list(config.affinity_labels.crf.model_dump().values()) == [10, 3, 3, 80, 13, 10]
+        assert list(config.affinity_labels.crf.model_dump().values()) == [10, 3, 3, 80, 13, 10, "numba"]
         assert (config.affinitynet.radius, config.affinitynet.label_source, config.affinitynet.crops_per_image) == (5, "scores", 1)
         labels = config.pseudo_labels
         assert (labels.beta, labels.steps, labels.method, labels.crf) == (8, 256, "dense", None)
@@ -339,3 +341,13 @@ def test_what_the_models_and_downloads_have_is_known_to_the_configuration():
 def test_strides_and_downloads_that_there_are_not(model, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"data": SCENES, "segmenter": {"model": model}})
+
+
+def test_an_engine_that_is_not_installed_is_refused_with_the_configuration(monkeypatch):
+    monkeypatch.setattr(schema, "find_spec", lambda name: None)
+    wanted = {"data": SCENES, "pseudo_labels": {"crf": {"engine": "pydensecrf"}}}
+    (line,) = message(wanted)
+    assert line.startswith("pseudo_labels.crf.engine: ") and "pydensecrf is not installed (pip install pydensecrf2;" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(schema, "find_spec", lambda name: "there")
+    assert parse_config(wanted).pseudo_labels.crf.engine == "pydensecrf"

@@ -248,3 +248,9 @@ def test_ids_that_stand_there_twice_are_refused(write):
         read_coco(write([], images=images), "train")
     with pytest.raises(DataError, match="categories: an id stands there more than once"):
         read_coco(write([], categories=[{"id": 1, "name": "dog"}, {"id": 1, "name": "cat"}]), "train")
+
+
+def test_evaluation_file_without_its_photos(write):
+    config = write([]).model_copy(update={"val_images": None})
+    with pytest.raises(DataError, match=r"data\.val_images"):
+        read_coco(config, "val")

@@ -5,9 +5,9 @@ import io
 import keras
 import numpy as np
 import pytest
-import tfwsss_pipelines  # noqa: F401 - switches MLflow's telemetry off before MLflow is imported
 from PIL import Image
 
+import tfwsss_pipelines  # noqa: F401 - switches MLflow's telemetry off before MLflow is imported
 from tfwsss.export import export_onnx
 from tfwsss.normalization import TORCH
 

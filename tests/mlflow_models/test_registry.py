@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tfwsss_onnx import Segmenter
-from tfwsss_pipelines.stages.registry import Gates, register
 
+from tests.markdown import examples, run_example
 from tests.mlflow_models.conftest import CLASSES, png
 from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError
+from tfwsss_onnx import Segmenter
+from tfwsss_pipelines.stages.registry import Gates, register
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +125,9 @@ def test_the_model_of_images_loads_without_the_project_and_tensorflow(models, st
 def test_names_that_the_registry_refuses(name):
     with pytest.raises(ConfigError, match="registered_model"):
         parse_config({"data": {"format": "scenes"}, "export": {"registered_model": name}})
+
+
+@pytest.mark.parametrize("example", examples("mlflow"), ids=str)
+def test_examples_of_the_pages(store, models, photo, tmp_path, example):
+    Image.fromarray(photo).save(tmp_path / "photo.jpg")
+    run_example(example, tmp_path, MLFLOW_TRACKING_URI=store[0])

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import urllib3
 from PIL import Image
-from tfwsss_onnx import Segmenter
-from tfwsss_pipelines.stages.registry import Gates, register
 
 from tests.mlflow_models.conftest import png
+from tfwsss_onnx import Segmenter
+from tfwsss_pipelines.stages.registry import Gates, register
 
 START_LIMIT = 240  # seconds, on a busy machine
 

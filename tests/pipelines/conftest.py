@@ -1,13 +1,13 @@
 """A pipeline small enough to run in seconds, and a way to kill it at a chosen image."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.command import environment_with, run_command
+from tests.decoys import make_decoys
 from tests.pipelines.warm_start import forked
 
 TINY = {
@@ -52,23 +52,14 @@ def tiny_config(tmp_path_factory) -> Path:
     return path
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """With an MLflow store in `folder`."""
-    return os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-
-
 @pytest.fixture(scope="session")
 def cli(tmp_path_factory):
     """Run `tfwsss ARGUMENTS` in a folder with an MLflow store of its own; `driver` arguments go to kill_driver.py."""
-    logs = tmp_path_factory.mktemp("logs")
+    logs, users = tmp_path_factory.mktemp("logs"), make_decoys(tmp_path_factory.mktemp("users"))
 
     def run(folder: Path, *arguments: str, driver: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
         program, words = (str(DRIVER), (*driver, *arguments)) if driver else ("tfwsss_pipelines.cli", arguments)
-        return forked(folder, program, words, _environment(folder), logs)
+        return forked(folder, program, words, environment_with(users, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db"), logs)
 
     return run
 
@@ -76,8 +67,7 @@ def cli(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_config) -> Path:
     """Work directory of a whole, uninterrupted run of the command as users start it. Tests must leave it as it is."""
-    folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "run", str(tiny_config), "--work-dir", "work"]
-    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
+    folder = make_decoys(tmp_path_factory.mktemp("finished"))
+    done = run_command(folder, "run", str(tiny_config), "--work-dir", "work", MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
     assert done.returncode == 0, done.stderr
     return folder / "work"

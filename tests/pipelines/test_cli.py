@@ -104,6 +104,17 @@ def test_summary_of_a_run_that_has_not_finished(invoke, tmp_path):
     assert "evaluate/table.json: no such file; has stage evaluate finished there?" in text
 
 
+def test_summary_against_a_run_that_learnt_from_masks(invoke, tmp_path, capsys):
+    for run, score in (("tags", 0.45), ("twin", 0.6), ("twin2", 0.65)):
+        folder = tmp_path / run / "evaluate"
+        folder.mkdir(parents=True)
+        (folder / "table.json").write_text(json.dumps(ScoreTable((ScoreRow("segmenter", "val", 4, score, {}),)).to_dict()))
+    invoke("summary", tmp_path / "tags", "--against", tmp_path / "twin", "--against", tmp_path / "twin2")
+    assert capsys.readouterr().out.splitlines()[1].split() == ["segmenter", "val", "45.0", "62.5", "\N{PLUS-MINUS SIGN}", "3.5", "72.0", "72.0"]
+    code, text = invoke("summary", tmp_path / "tags", "--against", tmp_path / "none")
+    assert code == 2 and "none/evaluate/table.json: no such file" in text
+
+
 def test_summary_without_a_segmenter(invoke, tmp_path, capsys):
     for run, score in (("a", 0.5), ("b", 0.6)):
         folder = tmp_path / run / "label_scores"

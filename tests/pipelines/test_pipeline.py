@@ -1,7 +1,6 @@
 """One whole run of the tiny pipeline: what it leaves behind, and the commands that use it."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,9 @@ import onnx
 import pytest
 from PIL import Image
 
-STAGES = ("data", "classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_scores", "segmenter", "evaluate", "export", "report")
+from tests.command import environment_with
+from tests.decoys import make_decoys
+from tfwsss_pipelines.stages import NAMES
 
 
 def test_files_of_the_contract(finished):
@@ -43,7 +44,7 @@ def test_every_stage_is_a_finished_child_of_one_run(finished):
 
     client = MlflowClient(f"sqlite:///{finished.parent}/mlflow.db")
     parents = set()
-    for stage in STAGES:
+    for stage in NAMES:
         record = json.loads((finished / stage / "stage.json").read_text())
         run = client.get_run(record["run_id"])
         assert run.info.status == "FINISHED"
@@ -122,11 +123,7 @@ def test_mlflow_project_does_what_the_command_line_does(finished, tiny_config, t
     root = Path(__file__).parents[2]
     shutil.copytree(finished, tmp_path / "work")
     shutil.copytree(root / "mlflow_project", tmp_path / "project/mlflow_project")
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
-        "PYTHONPATH": str(root),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    environment = environment_with(make_decoys(tmp_path / "project"), MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
     mlflow = str(Path(sys.executable).with_name("mlflow"))
     command = [mlflow, "run", "mlflow_project", "--env-manager", "local", "-P", f"config={tiny_config}", "-P", f"work_dir={tmp_path}/work"]
     (tmp_path / "work/report/stage.json").unlink()

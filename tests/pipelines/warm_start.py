@@ -24,6 +24,7 @@ def _work(folder: Path, program: str, arguments: tuple[str, ...], environment: d
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.argv = [program, *arguments]
     runpy.run_path(program, run_name="__main__") if program.endswith(".py") else runpy.run_module(program, run_name="__main__", alter_sys=True)
 

@@ -167,3 +167,12 @@ def test_wrong_array_names_image_and_step_and_writes_nothing(tmp_path, make_row)
     with pytest.raises(DataError, match=r"image 'img', tags: expected 0..2, found \[3\]"):
         build_report(path, data(training_rows=[make_row(tags=(3,))]))
     assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_doubtful_labels_have_a_section_with_what_speaks_against_them(tmp_path, make_row):
+    rows = [make_row("worst", note=f"confidence 3 %: {HOSTILE}"), make_row("next", seed=1)]
+    _, page = build(tmp_path, data(training_rows=[make_row("sure")], doubtful_rows=rows))
+    text = " ".join("".join(page.text).split())
+    assert "Doubtful labels" in text and f"confidence 3 %: {HOSTILE}" in text
+    assert text.index("sure") < text.index("worst") < text.index("next")
+    assert sum(item.get("class") == "note" for item in page.all("span")) == 1  # a row without a note has none

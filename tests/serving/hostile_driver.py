@@ -25,9 +25,8 @@ def status(field: str) -> int:
 
 def main(model: str, results: str) -> None:
     sys.path.insert(0, str(ROOT))
-    from tfwsss_onnx import ImageError, Segmenter
-
     from tests.hostile.corpus import corpus
+    from tfwsss_onnx import ImageError, Segmenter
 
     warnings.simplefilter("ignore")
     segmenter = Segmenter(model, device="cpu", threads=1)

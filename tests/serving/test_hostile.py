@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tfwsss_onnx import Segmenter
 
 from tests.hostile.corpus import corpus
 from tfwsss.data.image import read_image
 from tfwsss.errors import ImageError as TrainingImageError
+from tfwsss_onnx import Segmenter
 
 DRIVER = Path(__file__).parent / "hostile_driver.py"
 MOST_MEGABYTES = 100

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from tfwsss_onnx import Cancelled, Segmenter
 from tfwsss_onnx.http_service.batcher import Batcher
 

@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from tfwsss_onnx import ImageError, Segmenter
 
 from tests.hostile.corpus import corpus
+from tfwsss_onnx import ImageError, Segmenter
 
 MOST_MEGABYTES = 250
 

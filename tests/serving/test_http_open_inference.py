@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from PIL import Image
+
 from tfwsss_onnx import Segmenter
 
 
@@ -145,11 +146,14 @@ FILES = {"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": ["aaa
         ([{**IMAGES, "data": [[0], [0, 1]]}], "12 integers"),
         ([{**IMAGES, "data": [256] * 12}], "values 256..256"),
         ([{**IMAGES, "data": [-1] * 12}], "values -1..-1"),
-        ([{**IMAGES, "data": [2**70] * 12}], "12 integers"),
+        ([{**IMAGES, "data": [2**70] * 12}], "expected 0..255"),
+        ([{**IMAGES, "data": [True] * 12}], "12 integers"),
+        ([{**IMAGES, "data": ["x" * 200_000, *[""] * 11]}], "12 integers"),
         ([{**IMAGES, "shape": [1, 2**20, 2**20, 3]}], "megapixels"),
         ([{**FILES, "data": ["not base64!"]}], "base64"),
         ([{**FILES, "data": [7]}], "base64"),
-        ([{**FILES, "data": ["aaaa", "aaaa"]}], "2 elements"),
+        ([{**FILES, "data": ["aaaa", "aaaa"]}], "more elements than the 1"),
+        ([{**FILES, "data": []}], "0 elements"),
         ([{**FILES, "shape": [1, 2]}], "expected [batch]"),
         ([{**FILES, "parameters": {"shared_memory_region": "x"}}], "shared_memory_region is not supported"),
         ([{**FILES, "parameters": {"binary_data_size": 9}}], "0 bytes follow"),
@@ -171,3 +175,29 @@ def test_bodies_that_are_no_requests(plain, body):
 def test_header_lengths_that_do_not_fit(plain, length):
     answer = plain.post("/v2/models/segmenter/infer", content=json.dumps({"inputs": [IMAGES]}), headers={"Inference-Header-Content-Length": length})
     assert answer.status_code == 400
+
+
+SURROGATES = [
+    b'{"inputs":[{"name":"images","shape":[1,1,1,3],"datatype":"\\ud800","data":[1,2,3]}]}',
+    b'{"inputs":[{"name":"\\udfff","shape":[1],"datatype":"BYTES","data":[]}]}',
+    b'{"inputs":[{"name":"image_bytes","shape":[1],"datatype":"BYTES","data":["\\ud800"]}]}',
+    b'{"inputs":[{"name":"images","shape":[1,1,1,3],"datatype":"UINT8","data":[1,2,3]}],"outputs":[{"name":"\\ud800"}]}',
+    b'{"inputs":[{"name":"image_bytes","shape":[1],"datatype":"BYTES","parameters":{"binary_data_size":"\\ud800"}}]}',
+]
+
+
+@pytest.mark.parametrize("body", SURROGATES)
+def test_half_a_surrogate_pair_anywhere_is_a_400(plain, body):
+    answer = plain.post("/v2/models/segmenter/infer", content=body)
+    assert answer.status_code == 400 and answer.json()["error"]
+
+
+def test_half_a_surrogate_pair_as_id_is_echoed(plain):
+    answer = plain.post("/v2/models/segmenter/infer", content=b'{"id":"\\ud800","inputs":[{"name":"images","shape":[1,1,1,3],"datatype":"UINT8","data":[1,2,3]}]}')
+    assert answer.status_code == 200 and answer.json()["id"] == "\ud800"
+
+
+def test_more_elements_than_announced_are_not_read(plain):
+    header = json.dumps({"inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 4_000_000}}]}).encode()
+    answer = plain.post("/v2/models/segmenter/infer", content=header + bytes(4_000_000), headers={"Inference-Header-Content-Length": str(len(header))})
+    assert answer.status_code == 400 and "more elements than the 1 of its shape" in answer.json()["error"]

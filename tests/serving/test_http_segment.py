@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
 from tfwsss_onnx import Segmenter, overlay
 
 

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tfwsss_onnx.http_service.failures import RequestError
 from tfwsss_onnx.http_service.tensors import parse_request, render_response
 

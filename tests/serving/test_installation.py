@@ -1,6 +1,7 @@
 """The runtime installed by itself, as a downstream program gets it, and the commands that start the service."""
 
-import os
+import dataclasses
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,7 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.command import environment_with, run_command
 from tfwsss_onnx import Segmenter
+from tfwsss_onnx.http_service import Settings, command
+from tfwsss_pipelines import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,11 +50,13 @@ def test_it_segments_without_the_rest(installed, exported, photo, tmp_path):
         "import numpy as np, tfwsss_onnx\n"
         f"segmenter = tfwsss_onnx.Segmenter({str(exported('local'))!r}, device='cpu')\n"
         f"np.save({str(tmp_path / 'mask.npy')!r}, segmenter({str(tmp_path / 'photo.png')!r}))\n"
-        "print(tfwsss_onnx.__file__, 'starlette' in sys.modules, 'pydensecrf' in sys.modules)"
+        "print(tfwsss_onnx.__file__, 'starlette' in sys.modules, 'numba' in sys.modules)\n"
+        "import tfwsss_densecrf\n"
+        "print(tfwsss_densecrf.__file__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(installed / "tfwsss_onnx/__init__.py"), "False", "False"]
+    assert done.stdout.split() == [str(installed / "tfwsss_onnx/__init__.py"), "False", "False", str(installed / "tfwsss_densecrf/__init__.py")]
     np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), Segmenter(exported("local"), device="cpu")(photo(33, 47)))
 
 
@@ -89,13 +96,19 @@ def test_the_service_runs_from_the_installed_copy(installed, exported, tmp_path)
 
 def test_tfwsss_serve(exported, tmp_path):
     """The same through the project's own command, with a name of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "serve", str(exported("local")), "--port", "0", "--name", "pets", "--warm-up", "40x24", "--device", "cpu"]
-    assert "pets" in first_answer(command, tmp_path / "log.txt", environment)
+    command = ["tfwsss", "serve", str(exported("local")), "--port", "0", "--name", "pets", "--warm-up", "40x24", "--device", "cpu"]
+    assert "pets" in first_answer(command, tmp_path / "log.txt", environment_with(tmp_path))
+
+
+def test_tfwsss_serve_has_the_services_defaults():
+    shown = {name: option.default for name, option in inspect.signature(cli.serve).parameters.items()}
+    fields = {field.name: field.default for field in dataclasses.fields(Settings) if field.name in shown and field.name != "warm_up"}
+    options = {name: option.default for name, option in inspect.signature(command.serve).parameters.items() if name in shown and name != "model"}
+    assert len(fields) >= 5 and len(options) >= 5
+    assert {**fields, **options}.items() <= shown.items()
 
 
 @pytest.mark.parametrize(("arguments", "words"), [(("missing.onnx",), "missing.onnx: no such file"), (("MODEL", "--warm-up", "5"), "WIDTHxHEIGHT"), (("MODEL", "--max-body-mb", "0"), "max_body_mb: found 0.0")])
 def test_tfwsss_serve_names_what_is_wrong(exported, tmp_path, arguments, words):
-    command = [sys.executable, "-m", "tfwsss_pipelines.cli", "serve", *(str(exported("local")) if argument == "MODEL" else argument for argument in arguments)]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = run_command(tmp_path, "serve", *(str(exported("local")) if argument == "MODEL" else argument for argument in arguments))
     assert done.returncode == 2 and words in done.stderr + done.stdout

@@ -6,6 +6,8 @@ import threading
 import numpy as np
 import onnxruntime
 import pytest
+
+from tfwsss import crf as training_crf
 from tfwsss_onnx import (
     Cancellation,
     Cancelled,
@@ -17,8 +19,6 @@ from tfwsss_onnx import (
     dense_crf,
 )
 from tfwsss_onnx import providers as providers_module
-
-from tfwsss import crf as training_crf
 
 SHAPES = ((33, 47), (33, 47), (20, 64), (33, 47))
 
@@ -220,6 +220,6 @@ def test_the_crf_says_what_is_missing(segmenter, exported, photo, monkeypatch):
         segmenter.refined(photo(20, 20))
     with pytest.raises(ImageError, match="expected uint8"):
         dense_crf(photo(20, 20), np.ones((21, 20, 4), np.float32))
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    monkeypatch.setitem(sys.modules, "tfwsss_densecrf", None)
     with pytest.raises(DependencyError, match=r"tfwsss-onnx\[crf\]"):
         Segmenter(exported("scores"), device="cpu").refined(photo(20, 20))

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 from PIL import Image
-from tfwsss_onnx import DeviceError, ImageError, ModelError, Segmenter, overlay
 
 from tfwsss.storage.artifacts import voc_palette
+from tfwsss_onnx import DeviceError, ImageError, ModelError, Segmenter, overlay
 
 RUNTIME = Path(__file__).parents[2] / "serving" / "onnx"
 

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tfwsss_onnx.tiling import plan, round_up
 
 

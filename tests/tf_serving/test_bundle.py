@@ -13,13 +13,13 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format, wrappers_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from tfwsss_pipelines.deployment.bundle import saved_versions, version_labels, write_bundle
-from tfwsss_tf_serving.messages import message_class
 
 from tests.tf_serving.conftest import png
 from tfwsss.config import Serving
 from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError, ExportError
+from tfwsss_pipelines.deployment.bundle import saved_versions, version_labels, write_bundle
+from tfwsss_tf_serving.messages import message_class
 
 _Field = descriptor_pb2.FieldDescriptorProto
 
@@ -139,8 +139,20 @@ def test_compose_files(work):
             file = Path(flags[flag])
             assert (folder / targets[str(file.parent)]["source"] / file.name).is_file()
         assert "enable_batching" not in flags
+        assert service["user"] == "65534:65534" and service["read_only"] is True and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["mem_limit"] == "4g" and service["pids_limit"] > 0
+        assert all(mount.startswith("/tmp:") and "size=" in mount for mount in service["tmpfs"])
     devices = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}] and "deploy" not in cpu
+
+
+def test_the_image_is_of_the_version_that_wrote_the_model(work):
+    import tensorflow
+
+    folder = write_bundle(config(memory_limit="900m"), work)
+    assert compose(folder)["image"] == f"tensorflow/serving:{tensorflow.__version__}" and compose(folder)["mem_limit"] == "900m"
+    with pytest.raises(ConfigError):
+        config(memory_limit="much")
 
 
 def test_batching_is_switched_on_by_the_setting(work):

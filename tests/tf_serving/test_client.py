@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+
+from tests.tf_serving.model_server import ModelServer, running
 from tfwsss_tf_serving import (
     AnswerError,
     DeadlineError,
@@ -25,8 +27,6 @@ from tfwsss_tf_serving import (
     TooLargeError,
     UnavailableError,
 )
-
-from tests.tf_serving.model_server import ModelServer, running
 
 ROOT = Path(__file__).parents[2]
 QUICK = Retry(deadline=20, attempts=4, first_wait=0.01, longest_wait=0.05)

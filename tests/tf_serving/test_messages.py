@@ -7,6 +7,7 @@ from google.protobuf import symbol_database, wrappers_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
+
 from tfwsss_tf_serving import AnswerError
 from tfwsss_tf_serving.messages import MESSAGES, STATES, PredictRequest, TensorProto
 from tfwsss_tf_serving.tensors import from_proto, to_proto

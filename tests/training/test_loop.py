@@ -123,6 +123,34 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path, rule, when, count, ep
     assert_equal(weights_of(again), weights_of(whole))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_average_is_that_of_the_weights_after_each_step(tmp_path, dtype):
+    """In float64 from the weights as they were; with them go the statistics of batch normalisation, not what is frozen."""
+    model, seen = make_model(dtype=dtype), []
+    expected = {name: value.astype(np.float64) for name, value in weights_of(model).items()}
+    fit(task_of(model), SETTINGS, momentum=0.9, folder=tmp_path, ema=0.8, on_step=lambda _: seen.append(weights_of(model)))
+    assert len(seen) == 3 * STEPS
+    for step, weights in enumerate(seen, 1):
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = {name: decay * value + (1 - decay) * weights[name] for name, value in expected.items()}
+    for name, value in weights_of(model).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    moved = {name for name, value in weights_of(model).items() if np.abs(value - seen[-1][name]).max() > 1e-4}
+    assert {"conv/kernel", "head/bias", "norm/gamma", "norm/moving_mean", "norm/moving_variance"} <= moved
+    np.testing.assert_array_equal(weights_of(model)["stem/kernel"], seen[0]["stem/kernel"])
+
+
+@pytest.mark.parametrize(("when", "count"), [("on_step", STEPS + 2), ("on_epoch", 2), ("on_epoch", 3)])
+def test_a_killed_run_ends_with_the_same_average(tmp_path, when, count):
+    whole = make_model()
+    fit(task_of(whole), SETTINGS, momentum=0.9, folder=tmp_path / "whole", ema=0.9)
+    with pytest.raises(Killed):
+        fit(task_of(make_model()), SETTINGS, momentum=0.9, folder=tmp_path / "killed", ema=0.9, **{when: kill_after(count)})
+    again = make_model()
+    fit(task_of(again), SETTINGS, momentum=0.9, folder=tmp_path / "killed", ema=0.9)
+    assert_equal(weights_of(again), weights_of(whole))
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
     weights, history = uninterrupted
     model = make_model()
@@ -254,6 +282,11 @@ def test_two_devices_train_as_one(on_two_devices, case):
 @pytest.mark.slow
 def test_restart_on_two_devices_is_exact(on_two_devices):
     assert on_two_devices["restart with dropout"]["weights"] == 0
+
+
+@pytest.mark.slow
+def test_two_devices_average_as_one(on_two_devices):
+    assert on_two_devices["averaged"]["weights"] < 2e-6 < 1e-3 < on_two_devices["averaged"]["moved"]
 
 
 @pytest.mark.slow

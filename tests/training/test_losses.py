@@ -8,7 +8,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfwsss.training.losses import multilabel_soft_margin, ohem_cross_entropy, segmentation_cross_entropy
+from tfwsss.training.losses import (
+    PIXEL_LOSSES,
+    balanced_cross_entropy,
+    multilabel_soft_margin,
+    ohem_cross_entropy,
+    segmentation_cross_entropy,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 seeds = st.integers(0, 2**32 - 1)
@@ -56,6 +62,28 @@ def test_segmentation_loss_equals_a_loop(seed):
     np.testing.assert_allclose(segmentation_cross_entropy(logits, label), losses.mean(), rtol=1e-5)
 
 
+def test_segmentation_loss_and_gradient_are_those_of_the_sparse_form():
+    """TensorFlow's own operation, in float32 to rounding."""
+    logits, label = random_pixels(3, ignored=0.0)
+    found, expected = tf.Variable(logits), tf.Variable(logits)
+    with tf.GradientTape(persistent=True) as tape:
+        loss = segmentation_cross_entropy(found, label)
+        sparse = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(label.astype(np.int32), expected))
+    np.testing.assert_allclose(loss, sparse, rtol=2e-7)
+    np.testing.assert_allclose(tape.gradient(loss, found), tape.gradient(sparse, expected), rtol=1e-5, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seeds, st.sampled_from([0.0, 0.3, 0.9]))
+def test_balanced_loss_equals_a_loop(seed, background):
+    """Background and foreground weigh the same however many pixels they have."""
+    logits, label = random_pixels(seed)
+    label[np.random.default_rng(seed + 1).random(label.shape) < background] = 0
+    losses, true = pixel_losses(logits, label), label[label != 255]
+    halves = [losses[part].mean() if part.any() else 0.0 for part in (true == 0, true != 0)]
+    np.testing.assert_allclose(balanced_cross_entropy(logits, label), sum(halves) / 2, rtol=1e-5)
+
+
 @settings(deadline=None, max_examples=40)
 @given(seeds, st.sampled_from([1, 5, 20, 256]), st.sampled_from([0.05, 0.6]))
 def test_ohem_keeps_the_hard_pixels(seed, min_kept, probability):
@@ -68,7 +96,7 @@ def test_ohem_keeps_the_hard_pixels(seed, min_kept, probability):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [segmentation_cross_entropy, ohem_cross_entropy])
+@pytest.mark.parametrize("loss", PIXEL_LOSSES.values())
 def test_ignored_pixels_give_no_gradient(loss):
     logits, label = random_pixels(0)
     logits = tf.constant(logits)
@@ -80,7 +108,7 @@ def test_ignored_pixels_give_no_gradient(loss):
     assert np.abs(gradient[label != 255]).max() > 0
 
 
-@pytest.mark.parametrize("loss", [segmentation_cross_entropy, ohem_cross_entropy])
+@pytest.mark.parametrize("loss", PIXEL_LOSSES.values())
 def test_everything_ignored_is_zero_with_zero_gradient(loss):
     logits = tf.ones((1, 3, 3, 4))
     with tf.GradientTape() as tape:

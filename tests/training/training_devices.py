@@ -109,6 +109,14 @@ def restart(folder: Path) -> dict:
     return {"weights": largest(whole, again)}
 
 
+def averaged(folder: Path) -> dict:
+    """Of one device and of two, which see other parts of a batch."""
+    settings = Training(epochs=2, batch_size=4, optimizer=SGD)
+    weights = [train(folder / name, make_strategy(name), "pixels", settings, ema=0.7)[1] for name in ("single", "mirrored")]
+    last = train(folder / "last", make_strategy("mirrored"), "pixels", settings)[1]
+    return {"weights": largest(*weights), "moved": largest(weights[1], last)}
+
+
 def xla(folder: Path) -> dict:
     try:
         train(folder, make_strategy("mirrored"), "tags", Training(epochs=1, batch_size=4, xla=True))
@@ -137,6 +145,7 @@ def main() -> None:
         folder = Path(temporary)
         found = {name: compare(folder / name, *case) for name, case in cases.items()}
         found["restart with dropout"] = restart(folder / "restart")
+        found["averaged"] = averaged(folder / "averaged")
         found["xla"] = xla(folder / "xla")
     print(json.dumps(found))
 

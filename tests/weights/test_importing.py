@@ -6,7 +6,6 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from tfwsss_pipelines.cli import app
 from typer.testing import CliRunner
 
 from tfwsss import models
@@ -14,6 +13,7 @@ from tfwsss.errors import ConfigError, WeightsError
 from tfwsss.weights import imagenet, load_model, load_weights, named_variables
 from tfwsss.weights.imagenet import load_imagenet
 from tfwsss.weights.importing import import_weights
+from tfwsss_pipelines.cli import app
 
 
 @pytest.fixture(scope="module")

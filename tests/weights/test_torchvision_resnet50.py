@@ -16,7 +16,7 @@ from tfwsss.weights.naming import from_torch
 GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "resnet50v15_forward.npz")
 DUPLICATES = {"conv1": "stage1.0", "bn1": "stage1.1", "layer1": "stage1.4", "layer2": "stage2.0", "layer3": "stage3.0",
               "layer4": "stage4.0"}  # fmt: skip
-SMALL = {"resnet38": 0.05, "vgg16": 0.1, "resnet50": 0.05, "mobilenet": 0.25, "mobilenetv2": 0.35}
+SMALL = {"resnet38": 0.05, "vgg16": 0.1, "resnet50": 0.05, "mobilenet": 0.25, "mobilenetv2": 0.35, "efficientnetlite0": 0.125, "efficientnetlite2": 0.125}
 
 
 def entries(prefix=""):

@@ -7,6 +7,7 @@ import reprlib
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 LONGEST_VALUE = 100  # characters of a value that a message shows
 
@@ -17,7 +18,7 @@ def describe(error: ValidationError, root: type[BaseModel]) -> list[str]:
     return [_line(one, root) for one in errors if not _is_other_branch(one, errors, root)]
 
 
-def _is_other_branch(error: dict, errors: list[dict], root) -> bool:
+def _is_other_branch(error: ErrorDetails, errors: list[ErrorDetails], root) -> bool:
     """A field that takes a name or a section fails as both; the value shows which of the two was not meant."""
     name = _Field(error, root).name
     others = [one for one in errors if one is not error and f"{_Field(one, root).name}.".startswith(f"{name}.")]
@@ -35,7 +36,7 @@ class _Field:
         sections: what its value may be, where that is a section.
     """
 
-    def __init__(self, error: dict, root: type[BaseModel]):
+    def __init__(self, error: ErrorDetails, root: type[BaseModel]):
         names: list[str] = []
         self.sections: list[type[BaseModel]] = [root]
         self.beside: list[str] = []
@@ -66,7 +67,7 @@ def _tag(section: type[BaseModel]) -> str | None:
     return get_args(field.annotation)[0] if field is not None else None
 
 
-def _line(error: dict, root) -> str:
+def _line(error: ErrorDetails, root) -> str:
     field, kind, value = _Field(error, root), error["type"], error["input"]
     if kind == "extra_forbidden":
         return f"{field.name}: unknown field{_guess(error['loc'][-1], field.beside)}"

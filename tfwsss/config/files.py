@@ -84,9 +84,10 @@ def _apply_override(values: dict, override: str) -> dict:
         value = load_yaml(text)
     except YAML_ERRORS as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from None
-    nested: object = value
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
+    *sections, field = key.strip().split(".")
+    nested = {field: value}
+    for section in reversed(sections):
+        nested = {section: nested}
     return _merge(values, nested)
 
 

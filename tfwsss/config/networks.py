@@ -8,5 +8,7 @@ OUTPUT_STRIDES = {
     "resnet50irn": (16,),
     "mobilenet": (8, 16, 32),
     "mobilenetv2": (8, 16, 32),
+    "efficientnetlite0": (8, 16, 32),
+    "efficientnetlite2": (8, 16, 32),
 }
 IMAGENET_WIDTHS = {"vgg16": (1.0,), "resnet50": (1.0,), "mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}

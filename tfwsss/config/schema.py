@@ -4,13 +4,12 @@ Symbols and sections in the descriptions are those of Ahn & Kwak, "Learning Pixe
 Image-level Supervision", CVPR 2018 (PSA).
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -18,11 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from tfwsss.config.data import Data
 from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
-from tfwsss.config.text import ClassName, PathText, UserPath
+from tfwsss.config.section import Fraction, Section, Seed
+from tfwsss.config.text import PathText, UserPath
 
 Fidelity = Literal["faithful", "corrected"]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _ascending(interval: tuple) -> tuple:
@@ -31,80 +31,27 @@ def _ascending(interval: tuple) -> tuple:
     return interval
 
 
+def _installed(engine: str) -> str:
+    if engine == "pydensecrf" and find_spec(engine) is None:
+        raise ValueError("expected numba, as pydensecrf is not installed (pip install pydensecrf2; needs a C++ compiler and Python 3.11 or 3.12)")
+    return engine
+
+
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors: a misspelt field must not be ignored. Numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-# ----------------------------------------------------------------------------------------------------- data
-
-
-class DataSection(Section):
-    classes: tuple[ClassName, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
-    max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
-    untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
-    max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
-
-
-class VocData(DataSection):
-    """PASCAL VOC devkit layout: JPEGImages/, ImageSets/Segmentation/*.txt, Annotations/ and mask folders."""
-
-    format: Literal["voc"]
-    root: UserPath = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
-    train_list: PathText = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
-    val_list: PathText | None = Field("val", description="as train_list; None: no evaluation images")
-    tags: Literal["xml"] | UserPath = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
-    mask_folder: PathText | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
-
-
-class CocoData(DataSection):
-    """COCO: an instances JSON and an image folder per split; tags are the categories that occur."""
-
-    format: Literal["coco"]
-    train_json: UserPath
-    train_images: UserPath
-    val_json: UserPath | None = None
-    val_images: UserPath | None = None
-
-
-class FolderData(DataSection):
-    """A folder of photos and a CSV `image,tags` with `|` between tags; any file names, nested folders."""
-
-    format: Literal["folder"]
-    root: UserPath
-    train_csv: PathText = Field("tags.csv", description="relative to root; image paths in it are relative to root")
-    val_csv: PathText | None = Field(None, description="as train_csv; None: no evaluation images")
-    val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
-    mask_folder: PathText | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
-
-
-class ScenesData(DataSection):
-    """Generated scenes with exact masks, written below the work directory; deterministic by seed."""
-
-    format: Literal["scenes"]
-    train_images: PositiveInt = 300
-    val_images: PositiveInt = 100
-    size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
-    empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
-    seed: Seed = 0
-
-
-Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminator="format")]
 
 
 # ------------------------------------------------------------------------------------------------- training
 
 
+# All there are: `tfwsss.models` imports the module of each, of the same name unless it says otherwise.
+Backbone = Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2", "efficientnetlite0", "efficientnetlite2"]
+
+
 class Model(Section):
-    backbone: Literal["resnet38", "vgg16", "resnet50", "resnet50v15", "resnet50irn", "mobilenet", "mobilenetv2"] = "resnet38"
+    backbone: Backbone = "resnet38"
     width: PositiveFloat = Field(1.0, description="channel multiplier of the backbone (alpha of the mobilenets)")
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
@@ -168,6 +115,7 @@ class AffinityNet(Training):
     epochs: NonNegativeInt = 8
     batch_size: PositiveInt = 8
     radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the confident labels of the stage affinity_labels, or masks: those of data.strong_masks, the upper bound of the walk")
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
     crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
 
@@ -178,11 +126,19 @@ class AffinityNet(Training):
             raise ValueError(f"crop: expected a multiple of 8 and at least {smallest} for radius {self.radius}, found {self.crop}")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_label(self):
+        if self.labels == "masks" and self.label_source == "scores":
+            raise ValueError("label_source: scores are the CRF's, which labels: masks does without; expected label_source: labels")
+        return self
+
 
 class Segmenter(Training):
-    head: Literal["auto", "atrous", "deeplabv3plus"] = Field("auto", description="atrous: the two-conv head of ResNet38; auto: atrous for resnet38, deeplabv3plus for the others")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the pseudo labels, or masks: those of data.strong_masks (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
+    head: Literal["auto", "atrous", "deeplabv3plus", "lraspp"] = Field("auto", description="atrous: the two-conv head of ResNet38; lraspp: MobileNetV3's, for phones; auto: atrous for resnet38, deeplabv3plus for the others")
     scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
-    loss: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    loss: Literal["cross_entropy", "ohem", "balanced"] = Field("cross_entropy", description="ohem: over the hard pixels only; balanced: background and foreground averaged apart")
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = Field(None, description="decay of an exponential moving average of the weights, which is what is evaluated and exported; null: the last step's weights")
 
 
 # ---------------------------------------------------------------------------------------- the method's steps
@@ -193,6 +149,7 @@ class Cams(Section):
     flip: bool = True
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
     dtype: Literal["float16", "float32"] = "float16"
+    stride: Literal[1, 2, 4, 8] = Field(4, description="the maps are kept with one value for so many pixels in each direction, and enlarged bilinearly where they are used; 1: at the photo's size, as the reference does")
 
 
 class Crf(Section):
@@ -202,6 +159,7 @@ class Crf(Section):
     bilateral_sxy: PositiveFloat = 80.0
     bilateral_srgb: PositiveFloat = 13.0
     bilateral_compat: PositiveFloat = 10.0
+    engine: Annotated[Literal["numba", "pydensecrf"], AfterValidator(_installed)] = Field("numba", description="numba: ours, compiled on this machine, on all cores / pydensecrf: the reference's library, if installed, on one core; same result")
 
 
 class LabelCrf(Crf):
@@ -244,6 +202,7 @@ class PseudoLabels(Section):
     tolerance: PositiveFloat = Field(1e-5, description="chebyshev: bound of the truncation error")
     more_alphas: tuple[PositiveFloat, ...] = Field((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 23.0, 32.0), description="background exponents whose walk is kept too, for the evaluation's curve")
     crf: LabelCrf | None = Field(LabelCrf(), description="dense CRF on the walked labels; null: none, as in the PSA reference code")
+    smallest_share: Fraction = Field(0.01, description="a tagged class with a smaller part of a label's pixels has vanished from it, see switches.label_tags")
 
 
 class Evaluate(Section):
@@ -288,7 +247,10 @@ class Serving(Section):
     canary: PositiveInt | None = Field(None, description="version with the label canary; null: the newest")
     rest_port: Port = Field(8501, description="on the loopback interface of the host")
     grpc_port: Port = Field(8500, description="on the loopback interface of the host")
-    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field("latest", description="of the image tensorflow/serving; the GPU file adds -gpu")
+    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = Field(
+        None, description="of the image tensorflow/serving, without the -gpu that the GPU file adds; null: the TensorFlow version that wrote the model"
+    )
+    memory_limit: Annotated[str, Field(pattern=r"^[1-9][0-9]*[mg]$")] = Field("4g", description="of the container, in m or g; above it the container is restarted")
     batching: bool = Field(False, description="run waiting requests together; for clients that all send images of one size")
     max_batch_size: PositiveInt = Field(8, description="images in one batch")
     batch_timeout_ms: PositiveFloat = Field(2.0, description="longest wait for a batch to fill")
@@ -318,13 +280,15 @@ class Switches(Section):
     dropout: Fidelity = Field("corrected", description="resnet38 bottlenecks: whole channels before the last two convs / elementwise before the last conv")
     resize_filter: Fidelity = Field("corrected", description="photo resizing: PIL bicubic, which overshoots / PIL bilinear, both antialiased")
     crf_scores: Fidelity = Field("corrected", description="scores given to the CRF: as they are / normalised to sum 1")
+    label_tags: Fidelity = Field("corrected", description="labels from which a tagged class has vanished: used as they are / made anew of normalised maps, or left out; 255 where both labels differ")
     affinity_width: Literal["released", "paper"] = Field("released", description="AffinityNet features: 448 channels as released / 896 as in the paper")
 
 
 class Runtime(Section):
     """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
 
-    workers: int = Field(0, ge=0, description="processes for CRF and image checks; 0: one per core")
+    workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
+    photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 
@@ -346,3 +310,10 @@ class Config(Section):
     report: Report = Report()
     switches: Switches = Switches()
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _masks_to_learn_from(self):
+        for name in ("affinitynet", "segmenter"):
+            if getattr(self, name).labels == "masks" and self.data.strong_masks is None:
+                raise ValueError(f"{name}.labels: masks needs data.strong_masks, which names the masks that training may learn from")
+        return self

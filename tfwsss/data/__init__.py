@@ -1,9 +1,12 @@
-"""Data sets: photos with tags, and masks for scoring. Nothing here imports TensorFlow but `tfwsss.data.inputs`."""
+"""Data sets: photos with tags, and masks for scoring. Nothing here imports TensorFlow but `tfwsss.data.inputs`.
+
+There are more files here than in other folders: each format has its reader, each rule about photos and labels its own.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 from tfwsss.config import CocoData, Data, FolderData, VocData
 from tfwsss.data.coco import read_coco
@@ -12,10 +15,16 @@ from tfwsss.data.folder import read_folder
 from tfwsss.data.scenes import read_scenes
 from tfwsss.data.voc import read_voc
 
-__all__ = ["Dataset", "Sample", "load_split"]
+__all__ = ["Dataset", "Sample", "Split", "load_split"]
+
+Split = Literal["train", "val"]
 
 
-def load_split(data: Data, split: Literal["train", "val"], work_dir: Path) -> Dataset | None:
+@overload
+def load_split(data: Data, split: Literal["train"], work_dir: Path) -> Dataset: ...
+@overload
+def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None: ...
+def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
     """Read one split of the configured data set.
 
     Args:

@@ -120,12 +120,12 @@ def _center_offsets(length: int, size: int) -> tuple[int, int]:
 
 def random_crop(array: np.ndarray, size: int, rng: random.Random, fill: float | Sequence[float]) -> np.ndarray:
     """[H, W, ...] -> [size, size, ...] at a random place; see `CropWindow.random`."""
-    return CropWindow.random(*array.shape[:2], size, rng).crop(array, fill)
+    return CropWindow.random(array.shape[0], array.shape[1], size, rng).crop(array, fill)
 
 
 def center_crop(array: np.ndarray, size: int, fill: float | Sequence[float]) -> np.ndarray:
     """[H, W, ...] -> [size, size, ...] around the centre; see `CropWindow.center`."""
-    return CropWindow.center(*array.shape[:2], size).crop(array, fill)
+    return CropWindow.center(array.shape[0], array.shape[1], size).crop(array, fill)
 
 
 # --------------------------------------------------------------------------------------------------- flipping

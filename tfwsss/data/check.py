@@ -85,9 +85,9 @@ def inspect_images(
     """
     tasks = [(sample.image, dataset.max_megapixels) for sample in dataset.samples]
     workers = workers or usable_cores()
-    results: list[Inspection | None] = [None] * len(tasks)
+    results = [Inspection(0, 0, "", "cannot be decoded: the decoder crashed")] * len(tasks)
     for index, result in isolated_map(inspect_image, tasks, workers):
-        results[index] = result or Inspection(0, 0, "", "cannot be decoded: the decoder crashed")
+        results[index] = result or results[index]
         if on_progress is not None:
             on_progress(1)
     reasons = unusable_ids(sample.id for sample in dataset.samples)

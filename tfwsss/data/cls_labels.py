@@ -4,7 +4,10 @@ A .npy file of dtype object holds a pickle, and unpickling runs whatever the fil
 that NumPy writes into such a file is answered by a stand-in of ours; any other name is refused.
 """
 
+import io
 import pickle
+import pickletools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,17 @@ import numpy as np
 from tfwsss.errors import DataError
 from tfwsss.storage.atomic import require_regular
 
+# What NumPy and Python 2 and 3 write into such a file; containers are what the unpickler makes an object of its own for.
+_CONTAINERS = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "LIST", "EMPTY_LIST", "DICT", "EMPTY_DICT"}
+_OPERATIONS = _CONTAINERS | {
+    *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
+    *("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+}
+_PUT, _GET = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
+_CONTAINER_BYTES = 64
+_FREE_BYTES = 16 * 2**20
 _NUMBERS = {"f2", "f4", "f8", "b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 
 
@@ -71,6 +85,7 @@ class _Sealed:
     """Calls a function; has no attributes that a pickle could set."""
 
     __slots__ = ("_function",)
+    _function: Callable
 
     def __init__(self, function=None):
         object.__setattr__(self, "_function", function)
@@ -118,7 +133,9 @@ def read_cls_labels(path) -> dict[str, np.ndarray]:
             shape, _, dtype = _header(file)
             if shape != () or dtype != np.dtype(object):
                 raise DataError(f"{path}: an array {dtype} {list(shape)}, expected one pickled dict of id -> tags")
-            content = _Unpickler(file, encoding="latin1").load()
+            pickled = file.read()
+        _screen(pickled)
+        content = _Unpickler(io.BytesIO(pickled), encoding="latin1").load()
     except DataError:
         raise
     except FileNotFoundError:
@@ -131,6 +148,34 @@ def read_cls_labels(path) -> dict[str, np.ndarray]:
     if not isinstance(tags, dict) or not tags:
         raise DataError(f"{path}: expected a dict of id -> tags, found {type(tags).__name__}")
     return _checked(path, tags)
+
+
+def _screen(pickled: bytes) -> None:
+    """Refuse what would take memory or time beyond the file's own size.
+
+    The unpickler makes room for the largest memo number that a file writes, and 60 tuples that hold the one before
+    twice are 2**60 to who hashes or prints the last.
+
+    Raises:
+        pickle.UnpicklingError: for another operation, memo numbers with gaps, or a container that is referred to twice.
+    """
+    slots: dict[int, bool] = {}
+    containers, before = 0, ""
+    for operation, argument, _ in pickletools.genops(pickled):
+        name = operation.name
+        if name not in _OPERATIONS:
+            raise pickle.UnpicklingError(f"it uses the operation {name}, which tags do not need")
+        if name in _PUT:
+            slot = len(slots) if name == "MEMOIZE" else int(argument)
+            if slot > 2 * len(slots) + 1000:
+                raise pickle.UnpicklingError(f"memo number {slot} after {len(slots)} others")
+            slots[slot] = before in _CONTAINERS
+        elif name in _GET and slots.get(int(argument), True):
+            raise pickle.UnpicklingError("it refers to a list, tuple or dict twice")
+        containers += name in _CONTAINERS
+        if containers * _CONTAINER_BYTES > _FREE_BYTES + 4 * len(pickled):
+            raise pickle.UnpicklingError(f"{containers} lists, tuples and dicts in {len(pickled)} bytes")
+        before = before if name in _PUT else name  # a second PUT is of the same object
 
 
 def _header(file):

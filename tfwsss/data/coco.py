@@ -39,9 +39,9 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     """
     if split == "val" and config.val_json is None:
         return None
-    path, folder = config.train_json, config.train_images
-    if split == "val":
-        path, folder = config.val_json, config.val_images
+    path, folder = (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
+    if path is None or folder is None:
+        raise DataError("data.val_images: found none, expected the folder of the photos in data.val_json")
     if folder is None or not folder.is_dir():
         raise DataError(f"data.{split}_images: {folder} is not a folder")
     index = _load(path)
@@ -55,7 +55,8 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     if split == "train" and (absent := [name for name in classes if name not in names.values()]):
         raise DataError(f"data.classes: {', '.join(absent)}: no such category in {path}")
 
-    samples, seen, unknown = [], {}, Counter()
+    samples, unknown = [], Counter[str]()
+    seen: dict[str, Path] = {}
     for number, photo in index.imgs.items():
         relative = relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")
         image_id = photo_id(relative)
@@ -67,13 +68,26 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         samples.append(Sample(image_id, existing(folder / relative), tuple(sorted(positions[t] for t in tags if t in positions))))
     if not samples:
         raise DataError(f"{path}: lists no images")
-    labels = {number: positions.get(name, IGNORE - 1) + 1 for number, name in names.items()}
     numbers = dict(zip(seen, index.imgs, strict=True))
     boxes = {number for number, annotations in index.imgToAnns.items() if not all(map(_has_outline, annotations))}
     if boxes:
         remarks.append(f"{len(boxes)} of {len(samples)} photos have objects with a box but no outline: they have no mask and are not scored")
-    masks = CocoMasks(path, index, numbers, labels, config.max_megapixels) if not boxes or any(map(_has_outline, index.dataset["annotations"])) else None
-    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), tuple(remarks))
+    masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels) if not boxes or any(map(_has_outline, index.dataset["annotations"])) else None
+    strong_masks = _strong_masks(config, config.strong_masks, positions) if split == "train" and config.strong_masks is not None else None
+    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks, tuple(remarks))
+
+
+def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
+    return {number: positions.get(_name(category), IGNORE - 1) + 1 for number, category in index.cats.items()}
+
+
+def _strong_masks(config: CocoData, path: Path, positions: dict[str, int]) -> CocoMasks:
+    index = _load(path)
+    numbers = {
+        photo_id(relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")): number
+        for number, photo in index.imgs.items()
+    }
+    return CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
 
 
 def _name(category: dict) -> str:
@@ -130,12 +144,15 @@ class CocoMasks:
     max_megapixels: float
 
     def __call__(self, sample: Sample) -> np.ndarray | None:
-        """[H, W] uint8: objects over crowds (255), small ones over large ones; None where an object has no outline.
+        """[H, W] uint8: objects over crowds (255), small ones over large ones; None where an object has no outline, and for a photo
+        that the file does not list.
 
         Raises:
             DataError: a shape is malformed or lies outside the photo.
         """
-        number = self.numbers[sample.id]
+        number = self.numbers.get(sample.id)
+        if number is None:
+            return None
         photo = self.index.imgs[number]
         height, width = int(photo["height"]), int(photo["width"])
         where = f"{self.path}, image {number}"

@@ -41,6 +41,7 @@ class Dataset:
         samples: the photos, ids unique.
         masks: gives a sample's label map [H, W] uint8 (0 background, k+1 class k, 255 ignore), or None where the
             data set has none. Only scoring may call it.
+        strong_masks: the same of the masks that training may learn from (`data.strong_masks`), or None.
         max_megapixels: photos and masks whose header announces more are refused.
         unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
         unscored: ids of photos whose mask cannot be used; they count as photos without one.
@@ -52,6 +53,7 @@ class Dataset:
     masks: Callable[[Sample], np.ndarray | None] | None = None
     max_megapixels: float = 50.0
     unknown_tags: tuple[tuple[str, int], ...] = ()
+    strong_masks: Callable[[Sample], np.ndarray | None] | None = None
     remarks: tuple[str, ...] = ()
     unscored: frozenset[str] = frozenset()
 
@@ -86,8 +88,16 @@ class Dataset:
         """
         return None if self.masks is None or sample.id in self.unscored else self.masks(sample)
 
+    def strong_mask(self, sample: Sample) -> np.ndarray | None:
+        """The label map that training may learn from, [H, W] uint8, or None where there is none.
+
+        Raises:
+            ImageError: the mask's file is damaged or no label map.
+        """
+        return None if self.strong_masks is None else self.strong_masks(sample)
+
     def without_masks(self) -> Dataset:
-        """The same photos and tags; `mask` gives None. What training gets."""
+        """The same photos, tags and strong masks; `mask` gives None. What training gets."""
         return dataclasses.replace(self, masks=None)
 
     def subset(self, ids: Iterable[str]) -> Dataset:
@@ -112,21 +122,27 @@ class MaskFolder:
         folder: where they are.
         labels: label of each mask value that may occur, as (value, label) pairs; other values become ignore.
         max_megapixels: as in `Dataset`.
+        only: ids of the samples whose masks count; None: all that have one.
     """
 
     folder: Path
     labels: tuple[tuple[int, int], ...]
     max_megapixels: float = 50.0
+    only: frozenset[str] | None = None
 
     def path(self, sample: Sample) -> Path:
         """Where the sample's mask is, or would be."""
         return existing(self.folder / f"{sample.id}.png")
 
+    def counts(self, sample: Sample) -> bool:
+        """Whether the sample's mask counts, if it has one."""
+        return self.only is None or sample.id in self.only
+
     def __call__(self, sample: Sample) -> np.ndarray | None:
-        """[H, W] uint8 with the data set's labels; None when the file does not exist."""
+        """[H, W] uint8 with the data set's labels; None when the file does not exist or does not count."""
         path = self.path(sample)
         try:
-            if not path.is_file():
+            if not self.counts(sample) or not path.is_file():
                 return None
         except OSError as error:
             raise ImageError(f"{path}: cannot be read: {error.strerror}") from None

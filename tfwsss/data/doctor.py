@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from tfwsss.data.check import Inspection, inspect_images
-from tfwsss.data.dataset import Dataset
+from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.mask_check import OTHER_SIZE, UNKNOWN_VALUES, UNREADABLE, MaskFindings, MaskReport, examine_masks
 
 EXAMPLES = 5  # names given with a finding
@@ -161,7 +161,7 @@ def _examine_class_names(diagnosis: Diagnosis, train: Dataset, val: Dataset | No
 
 
 def _examine_duplicates(diagnosis: Diagnosis, splits: dict, found: dict[str, list[Inspection]]) -> None:
-    places = defaultdict(lambda: defaultdict(list))  # digest -> split -> samples
+    places: defaultdict[str, defaultdict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))  # digest -> split -> samples
     for split, inspections in found.items():
         for sample, inspection in zip(splits[split].samples, inspections, strict=True):
             if inspection.digest:

@@ -2,6 +2,8 @@
 
 Read are JPEG, PNG, WEBP, BMP, TIFF and GIF. Of an animation the first frame counts. This module does not import
 TensorFlow: it runs in worker processes.
+
+`serving/onnx/images.py` reads photos by the same rules: change both.
 """
 
 import contextlib
@@ -91,7 +93,7 @@ def _check_size(picture: Image.Image, path, max_megapixels: float) -> None:
     if megapixels > max_megapixels:
         raise ImageError(
             f"{path}: too large: {picture.width}x{picture.height} px are {megapixels:.4g} megapixels, "
-            f"the limit is {max_megapixels:.4g} (data.max_megapixels)"
+            f"the limit is {max_megapixels:.4g} (data.max_megapixels; predict: --max-megapixels)"
         )
 
 

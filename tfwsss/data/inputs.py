@@ -21,6 +21,7 @@ from tfwsss import config, stack
 from tfwsss.data import augment, label_grid
 from tfwsss.data.changes import Changes, hole_side
 from tfwsss.data.dataset import Dataset
+from tfwsss.data.label_sources import LabelFolder, LabelSource
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
 from tfwsss.processes import usable_cores
@@ -63,10 +64,10 @@ def classifier_batches(
         if settings.color_jitter:
             image = augment.color_jitter(image, rng)
         pixels = np.asarray(image)
-        window = augment.CropWindow.random(*pixels.shape[:2], settings.crop, rng)
+        window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], settings.crop, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
-        image = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
-        return changes.warp(image, 0.0), tags[index], changes.hole
+        placed = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
+        return changes.warp(placed, 0.0), tags[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
@@ -77,7 +78,7 @@ def classifier_batches(
 
 def affinity_batches(
     dataset: Dataset,
-    label_folder,
+    labels: LabelSource,
     settings: config.AffinityNet,
     normalization: Normalization,
     *,
@@ -92,8 +93,7 @@ def affinity_batches(
     photo occurs `settings.crops_per_image` times in an epoch.
 
     Args:
-        label_folder: holds <id>.png (label_source "labels") or <id>.npz (label_source "scores"), see
-            `tfwsss.storage.artifacts`; their size is the photo's.
+        labels: where the label maps come from; a `LabelFolder` with <id>.npz for label_source "scores".
         canvas: colour of what lies outside a small photo: "black" (the reference) or the "mean" colour.
 
     Returns:
@@ -103,16 +103,18 @@ def affinity_batches(
         DataError: no photos, or a photo has no label file.
     """
     size, cell = settings.crop, label_grid.CELL  # config.AffinityNet keeps the crop a multiple of the cell
-    from_scores = settings.label_source == "scores"
-    _require_labels(dataset, label_folder, ".npz" if from_scores else ".png")
+    scores_of = labels if isinstance(labels, LabelFolder) and settings.label_source == "scores" else None
+    if scores_of is None:
+        labels.require(dataset)
+    else:
+        scores_of.require(dataset, ".npz")
 
     def grid_label(sample, shape, window: augment.CropWindow, changes: Changes, flip: bool) -> np.ndarray:
-        if not from_scores:
-            label = window.crop(_read_label(label_folder, sample.id, shape), artifacts.IGNORE)
+        if scores_of is None:
+            label = window.crop(labels(sample, shape), artifacts.IGNORE)
             label = changes.warp_label(label, artifacts.IGNORE)
             return label_grid.majority_label(np.fliplr(label) if flip else label)
-        classes, low, high = artifacts.load_scores(label_folder, sample.id)
-        _check_size(artifacts.artifact_path(label_folder, sample.id, ".npz"), low.shape[1:], shape)
+        classes, low, high = scores_of.scores(sample, shape)
         scores = changes.warp(window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0), 0.0)
         means = label_grid.block_mean(np.fliplr(scores) if flip else scores)
         return label_grid.label_of_scores(means[..., : len(low)], means[..., len(low) :], classes)
@@ -122,7 +124,7 @@ def affinity_batches(
         pixels = dataset.read(sample)
         if settings.color_jitter:
             pixels = np.asarray(augment.color_jitter(Image.fromarray(pixels), rng))
-        window = augment.CropWindow.random(*pixels.shape[:2], size, rng)
+        window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], size, rng)
         flip = augment.draw_flip(rng)
         changes = Changes.draw(settings.augmentation, size, rng)
         visible = changes.sharpen(window.cut(pixels))
@@ -143,7 +145,7 @@ def affinity_batches(
 
 def segmenter_batches(
     dataset: Dataset,
-    label_folder,
+    labels: LabelSource,
     settings: config.Segmenter,
     normalization: Normalization,
     *,
@@ -158,7 +160,7 @@ def segmenter_batches(
     normalisation. Outside a small photo the image has the mean colour and the label 255.
 
     Args:
-        label_folder: holds <id>.png of the photo's size, see `tfwsss.storage.artifacts`.
+        labels: where the label maps come from.
 
     Returns:
         {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop, crop]: 0, k+1, 255 ignore}.
@@ -166,15 +168,15 @@ def segmenter_batches(
     Raises:
         DataError: no photos, or a photo has no label file.
     """
-    _require_labels(dataset, label_folder, ".png")
+    labels.require(dataset)
 
     def draw(index: int, rng: random.Random):
         sample = dataset.samples[index]
         pixels = dataset.read(sample)
-        label = _read_label(label_folder, sample.id, pixels.shape[:2])
+        label = labels(sample, pixels.shape[:2])
         scaled = augment.random_scale(Image.fromarray(pixels), settings.scale_range, rng, filter)
         label = augment.resize_label(label, scaled.size)
-        window = augment.CropWindow.random(*label.shape, settings.crop, rng)
+        window = augment.CropWindow.random(label.shape[0], label.shape[1], settings.crop, rng)
         flip = augment.draw_flip(rng)
         visible = window.cut(np.asarray(scaled))
         if settings.color_jitter:
@@ -189,27 +191,6 @@ def segmenter_batches(
         "label": tf.TensorSpec((settings.crop, settings.crop), tf.uint8),
     }
     return _batches(len(dataset.samples), settings, draw, outputs, seed, epoch, part)
-
-
-# ---------------------------------------------------------------------------------------------------- labels
-
-
-def _require_labels(dataset: Dataset, folder, suffix: str) -> None:
-    missing = [s.id for s in dataset.samples if not artifacts.artifact_path(folder, s.id, suffix).is_file()]
-    if missing:
-        path = artifacts.artifact_path(folder, missing[0], suffix)
-        raise DataError(f"{len(missing)} of {len(dataset.samples)} photos have no label file, the first is {path}")
-
-
-def _read_label(folder, image_id: str, shape: tuple[int, int]) -> np.ndarray:
-    label = artifacts.load_label(folder, image_id)
-    _check_size(artifacts.artifact_path(folder, image_id, ".png"), label.shape, shape)
-    return label
-
-
-def _check_size(path, found: tuple[int, ...], expected: tuple[int, int]) -> None:
-    if found != expected:
-        raise DataError(f"{path}: expected the photo's size {expected} (height, width), found {found}")
 
 
 # -------------------------------------------------------------------------------------------------- batching

@@ -123,7 +123,7 @@ def _noise(rng, h: int, w: int, cell: float) -> np.ndarray:
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
-    return np.float32(colorsys.hsv_to_rgb(hue % 1.0, saturation, value)) * 255
+    return np.asarray(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32) * 255
 
 
 def _background(rng, h: int, w: int) -> np.ndarray:
@@ -307,9 +307,9 @@ def _toy(rng, h, w, behind, name, classes, count) -> Figure:
     pen.shape(_ellipse(x, y, 0.1, 0.1), _WHITE, _EDGE)
     pen.shape(_ellipse(x + 0.02, y, 0.05, 0.05), _PUPIL)
     colour = _far_colour(rng, behind)
-    inks = np.float32(part_colours)
+    inks = np.asarray(part_colours, np.float32)
     table = [0 * colour, 0.45 * colour, colour, (250, 250, 250), (20, 20, 20), 0.6 * inks[0], *inks]
-    return _place(rng, h, w, list(classes).index(name) + 1, pen, np.float32(table))
+    return _place(rng, h, w, list(classes).index(name) + 1, pen, np.asarray(table, np.float32))
 
 
 def _thing(rng, h, w, behind) -> Figure:
@@ -328,7 +328,7 @@ def _thing(rng, h, w, behind) -> Figure:
         pen.shape(np.array([[-0.45, -0.2], [0.45, -0.2], [0.32, 0.15], [-0.32, 0.15]]), _WHITE)
     colour = _far_colour(rng, behind)
     table = [0 * colour, 0.45 * colour, colour, np.full(3, 235.0), *[colour] * 4]
-    return _place(rng, h, w, 0, pen, np.float32(table))
+    return _place(rng, h, w, 0, pen, np.asarray(table, np.float32))
 
 
 def _place(rng, h: int, w: int, label: int, pen: _Pen, table: np.ndarray) -> Figure:

@@ -25,7 +25,7 @@ _OWN_FILE = re.compile(r"scenes\.json|(train|val)\.csv|(masks/)?(train|val)/[0-9
 WORTH_PROCESSES = 64  # scenes; starting processes takes as long as drawing this many
 
 
-def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Path) -> Dataset:
+def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Path) -> Dataset | None:
     """Read one split of `<work_dir>/scenes`, after drawing it if it is missing or was drawn with other settings.
 
     The folder holds `train/*.png`, `val/*.png`, `masks/<split>/*.png`, `train.csv`, `val.csv` and `scenes.json` with
@@ -66,6 +66,7 @@ def read_scenes(config: ScenesData, split: Literal["train", "val"], work_dir: Pa
             train_csv="train.csv",
             val_csv="val.csv",
             mask_folder="masks",
+            strong_masks=None if config.strong_masks is None else "masks",
             classes=classes,
             max_megapixels=config.max_megapixels,
             max_bad_fraction=config.max_bad_fraction,

@@ -14,6 +14,7 @@ from tfwsss.config import VocData
 from tfwsss.data.cls_labels import read_cls_labels
 from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions
 from tfwsss.data.names import existing, normal, relative_photo_path
+from tfwsss.data.strong_masks import strong_mask_folder
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import IGNORE
@@ -63,14 +64,17 @@ def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
         for image_id, photo in photos.items()
     )
     unknown = Counter(name for i in photos for name in names.get(i, ()) if name not in positions)
+    labels = {CLASSES.index(name) + 1: position + 1 for name, position in positions.items()}
+    others = {value: IGNORE for value in range(1, len(CLASSES) + 1)}
+    numbers = tuple(({0: 0} | others | labels).items())
     masks = None
     if config.mask_folder is not None and (config.root / config.mask_folder).is_dir():
-        labels = {CLASSES.index(name) + 1: position + 1 for name, position in positions.items()}
-        others = {value: IGNORE for value in range(1, len(CLASSES) + 1)}
-        masks = MaskFolder(
-            config.root / config.mask_folder, tuple(({0: 0} | others | labels).items()), config.max_megapixels
-        )
-    return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())))
+        scored = None
+        if split == "train" and config.train_mask_list is not None:
+            scored = frozenset(_read_list(_find_list(config, config.train_mask_list), config.root))
+        masks = MaskFolder(config.root / config.mask_folder, numbers, config.max_megapixels, scored)
+    strong_masks = strong_mask_folder(config, numbers) if split == "train" else None
+    return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
 
 
 def list_paths(config: VocData, name: str) -> list[Path]:

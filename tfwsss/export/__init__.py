@@ -1,4 +1,7 @@
-"""Export of a trained segmenter: SavedModel for TensorFlow Serving, ONNX for everything else, and the checks."""
+"""Export of a trained segmenter: SavedModel for TensorFlow Serving, ONNX for everything else, and the checks.
+
+There are more files here than in other folders: each artefact, check and rewriting of the graph has its own.
+"""
 
 from tfwsss.export.accuracy import check_accuracy
 from tfwsss.export.inference import Inference

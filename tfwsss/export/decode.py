@@ -45,7 +45,8 @@ def _few_scans(raw):
 
 
 def _decode_jpeg(data, max_megapixels):
-    data = _within_limit(data, *_jpeg_size(data), max_megapixels)
+    height, width = _jpeg_size(data)
+    data = _within_limit(data, height, width, max_megapixels)
     raw = tf.io.decode_raw(data, tf.uint8)
     orientation = jpeg_orientation(data, raw)
     with tf.control_dependencies([_few_scans(raw), orientation]):

@@ -10,6 +10,7 @@ import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,7 +55,8 @@ class Reference:
         if list(self._scales) == [1.0] and not self._flip:
             logits = self._logits(images, size)
             return logits, softmax(logits)
-        total, count = 0.0, 0
+        total: Any = 0.0  # an array from the first variant on
+        count = 0
         for mirrored in (False, True) if self._flip else (False,):
             for scale in self._scales:
                 # In float32 like the graph, so that halves are rounded alike.
@@ -65,8 +67,8 @@ class Reference:
                 scores = scores if scale == 1.0 else tf.image.resize(scores, size).numpy().astype(np.float64)
                 total = total + (scores[:, :, ::-1] if mirrored else scores)
                 count += 1
-        scores = total / count
-        return np.log(np.maximum(scores, SMALLEST_SCORE)), scores
+        mean = total / count
+        return np.log(np.maximum(mean, SMALLEST_SCORE)), mean
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -80,7 +82,7 @@ class Comparison:
 
     def __init__(self, artefact: str, tolerance: float):
         self._artefact, self._tolerance = artefact, tolerance
-        self._result = {"path": artefact, "images": 0, "pixels": 0, "different_pixels": 0, "largest_margin_of_difference": 0.0, "largest_score_difference": 0.0}
+        self._result: dict[str, Any] = {"path": artefact, "images": 0, "pixels": 0, "different_pixels": 0, "largest_margin_of_difference": 0.0, "largest_score_difference": 0.0}
 
     def masks(self, name: str, logits: np.ndarray, mask: np.ndarray) -> None:
         """`mask` uint8 [B, H, W] against the reference's logits [B, H, W, L] of the batch called `name`."""
@@ -154,7 +156,8 @@ def answer_cases(request: dict) -> list[tuple[str, bytes | None]]:
     """Write what is compared and the reference's answers to FOLDER/case_*.npz. Returns (name, encoded file or None) of each."""
     from tfwsss.weights import load_model
 
-    normalization = Normalization(**{key: tuple(value) if isinstance(value, list) else value for key, value in request["normalization"].items()})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in request["normalization"].items()}
+    normalization = Normalization(**fields)
     reference = Reference(load_model(request["weights"]), normalization, request["scales"], request["flip"])
     cases = []
     for number, (name, images, encoded) in enumerate(_batches(request)):
@@ -182,7 +185,7 @@ def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dic
             for number, (name, encoded) in enumerate(cases):
                 with np.load(_case(request, number), allow_pickle=False) as case:
                     _check_saved_model(loaded, saved_model, name, case["images"], encoded, case["logits"], case["scores"])
-        if onnx:
+        if onnx and found:
             for number, ((name, _), outputs) in enumerate(zip(cases, found.result(), strict=True)):
                 with np.load(_case(request, number), allow_pickle=False) as case:
                     if "mask" in outputs:

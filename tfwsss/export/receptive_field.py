@@ -53,7 +53,7 @@ def _map_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in zip(names, arrays, strict=True)}
 
 
-def _through_window(view: _View, attributes: dict, kernel) -> _View:
+def _through_window(view: _View, attributes: dict, kernel) -> _View | None:
     """A convolution or pooling, NCHW; of the two axes the one that looks farther counts."""
     axes = len(kernel)
     dilations, strides, pads = (attributes.get(name, default) for name, default in (("dilations", [1] * axes), ("strides", [1] * axes), ("pads", [0] * 2 * axes)))
@@ -119,5 +119,5 @@ def receptive_field(model: onnx.ModelProto, is_plain: bool = True) -> dict:
         coarsest = max(coarsest, view.stride if view else 1.0)
         views |= dict.fromkeys(node.output, view)
     final = views.get(graph.output[0].name)
-    known = is_plain and final is not None and final.stride == 1
-    return {"stride": math.ceil(coarsest), "reach": math.ceil(max(final.before, final.after)) if known else None}
+    reach = math.ceil(max(final.before, final.after)) if is_plain and final is not None and final.stride == 1 else None
+    return {"stride": math.ceil(coarsest), "reach": reach}

@@ -3,7 +3,10 @@
 All take normalised float32 images [B, H, W, 3] of any height and width (see `normalization`).
 """
 
-from tfwsss.models import keras_applications, resnet38, resnet50v15, vgg16  # noqa: F401 - they register themselves
+import importlib
+from typing import Literal, get_args
+
+from tfwsss.config.schema import Backbone
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
 from tfwsss.models.classifier import build_classifier, class_maps
@@ -26,12 +29,21 @@ __all__ = [
     "normalization",
 ]
 
+# Where a module of the backbone's own name is not what registers it.
+_MODULES = {
+    **dict.fromkeys(("resnet50", "mobilenet", "mobilenetv2"), "keras_applications"),
+    **dict.fromkeys(("efficientnetlite0", "efficientnetlite2"), "efficientnet_lite"),
+    "resnet50irn": "resnet50v15",
+}
+for _name in get_args(Backbone):
+    importlib.import_module(f"tfwsss.models.{_MODULES.get(_name, _name)}")
+
 
 def normalization(backbone: str) -> Normalization:
     """How the inputs of a backbone are normalised. Raises ConfigError for an unknown name."""
     return find(backbone).normalization
 
 
-def cam_activation(backbone: str) -> str:
+def cam_activation(backbone: str) -> Literal["relu", "sqrt"]:
     """Activation of a backbone's class maps, "relu" or "sqrt". Raises ConfigError for an unknown name."""
     return find(backbone).cam_activation

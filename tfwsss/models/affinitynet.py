@@ -37,9 +37,9 @@ def build_affinitynet(
     features: int = 448,
     width: float = 1.0,
     output_stride: int = 8,
-    batch_norm: str = "frozen",
+    batch_norm: backbones.BatchNorm = "frozen",
     freeze: bool = True,
-    dropout: str = "spatial",
+    dropout: backbones.BottleneckDropout = "spatial",
 ) -> tuple[keras.Model, set[str]]:
     """Build AffinityNet up to its features; `tfwsss.affinity.pair_affinity` makes affinities of them.
 

@@ -15,6 +15,9 @@ import keras
 from tfwsss.errors import ConfigError
 from tfwsss.normalization import Normalization
 
+BatchNorm = Literal["frozen", "train"]
+BottleneckDropout = Literal["spatial", "elementwise"]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -33,9 +36,9 @@ class Options:
     network: Literal["classifier", "affinitynet", "segmenter"]
     width: float = 1.0
     output_stride: int = 8
-    batch_norm: Literal["frozen", "train"] = "frozen"
+    batch_norm: BatchNorm = "frozen"
     freeze: bool = True
-    dropout: Literal["spatial", "elementwise"] = "spatial"
+    dropout: BottleneckDropout = "spatial"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Trunk:
 
     inputs: Any
     maps: dict[str, Any]
-    strides: tuple[int, int, int]
+    strides: tuple[int, ...]
     low: Any
     stem: frozenset[str]
 
@@ -138,7 +141,7 @@ def freeze(model: keras.Model, trunk: Trunk, options: Options) -> None:
 
     A batch normalisation that is not trainable uses its running statistics even under training=True.
     """
-    normalisations = ()
+    normalisations: tuple[type, ...] = ()
     if options.batch_norm == "frozen":
         normalisations = (keras.layers.BatchNormalization,)
     for layer in model.layers:

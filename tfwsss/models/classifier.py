@@ -26,9 +26,9 @@ def build_classifier(
     *,
     width: float = 1.0,
     output_stride: int = 8,
-    batch_norm: str = "frozen",
+    batch_norm: backbones.BatchNorm = "frozen",
     freeze: bool = True,
-    dropout: str = "spatial",
+    dropout: backbones.BottleneckDropout = "spatial",
 ) -> tuple[keras.Model, set[str]]:
     """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8` without bias, global average.
 

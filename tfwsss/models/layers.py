@@ -20,6 +20,11 @@ BATCH_NORM_MOMENTUM = 0.9
 CHANNELS_PER_GROUP = 8
 
 
+def logits_initializer():
+    """Small, so that training starts from an undecided prediction."""
+    return keras.initializers.RandomNormal(stddev=0.01)
+
+
 def round_channels(channels: int, width: float) -> int:
     """`channels * width` rounded to the nearest multiple of 8, at least 8 (a whole group of GroupNormalization)."""
     return max(8, int(channels * width / 8 + 0.5) * 8)

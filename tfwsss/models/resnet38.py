@@ -76,15 +76,17 @@ def resnet38(options: Options) -> Trunk:
         return [round_channels(n, options.width) for n in channels]
 
     inputs = keras.Input((None, None, 3), name="image")
-    x = conv2d(inputs, *scaled(64), 3, name="conv1a")
+    x = conv2d(inputs, round_channels(64, options.width), 3, name="conv1a")
     activations = {}
     for name, (mid, out, stride, dilation_a, dilation_b) in BLOCKS.items():
         activation_name = "conv4" if name == "b5" else f"{name}_relu_branch2a"
-        x, activations[name] = _block(x, name, *scaled(mid, out), stride, dilation_a, dilation_b, activation_name)
+        mid, out = scaled(mid, out)
+        x, activations[name] = _block(x, name, mid, out, stride, dilation_a, dilation_b, activation_name)
     for name, (narrow, mid, out, dilation, rate) in BOTTLENECKS.items():
         activation_name = "conv5" if name == "b6" else f"{name}_relu_branch2a"
+        narrow, mid, out = scaled(narrow, mid, out)
         x, activations[name] = _bottleneck(
-            x, name, *scaled(narrow, mid, out), dilation, rate, options.dropout, activation_name
+            x, name, narrow, mid, out, dilation, rate, options.dropout, activation_name
         )
     maps = {"conv4": activations["b5"], "conv5": activations["b6"], "conv6": relu(batch_norm(x, "bn7"), "conv6")}
     names = (layer.name for layer in keras.Model(inputs, maps["conv6"]).layers)

@@ -3,6 +3,7 @@
 Heads:
     atrous: the two 3x3 convolutions of dilation 12 of the ResNet38 FCN (Wu et al. 2016), used by the PSA paper.
     deeplabv3plus: atrous spatial pyramid pooling and a decoder (Chen et al., ECCV 2018), separable convolutions.
+    lraspp: two pointwise convolutions and a gate (Howard et al., ICCV 2019), for phones.
 """
 
 from __future__ import annotations
@@ -14,16 +15,12 @@ from tfwsss.models import backbones, spec
 from tfwsss.models.backbones import Options, Trunk
 from tfwsss.models.classifier import check_num_classes
 from tfwsss.models.deeplab import deeplabv3plus
-from tfwsss.models.layers import Resize, conv2d, relu, round_channels
+from tfwsss.models.layers import Resize, conv2d, logits_initializer, relu, round_channels
+from tfwsss.models.lraspp import lraspp
 
 ATROUS_CHANNELS = 512
 ATROUS_DILATION = 12
-HEADS = ("auto", "atrous", "deeplabv3plus")
-
-
-def logits_initializer():
-    """Small, so that training starts from an undecided prediction."""
-    return keras.initializers.RandomNormal(stddev=0.01)
+HEADS = ("auto", "atrous", "deeplabv3plus", "lraspp")
 
 
 def _atrous(trunk: Trunk, options: Options, labels: int):
@@ -53,17 +50,17 @@ def build_segmenter(
     upsample: bool = True,
     width: float = 1.0,
     output_stride: int = 8,
-    batch_norm: str = "frozen",
+    batch_norm: backbones.BatchNorm = "frozen",
     freeze: bool = True,
-    dropout: str = "spatial",
+    dropout: backbones.BottleneckDropout = "spatial",
 ) -> tuple[keras.Model, set[str]]:
     """Build the segmentation network.
 
     Args:
         backbone: name in `tfwsss.models.BACKBONES`.
         num_classes: C, classes without background; the network has C + 1 outputs, 0 = background.
-        head: "atrous" (logits at the output stride), "deeplabv3plus" (logits at stride 4) or "auto": atrous for
-            resnet38, deeplabv3plus for the others.
+        head: "atrous" (logits at the output stride), "deeplabv3plus" (logits at stride 4), "lraspp" (logits
+            at stride 8) or "auto": atrous for resnet38, deeplabv3plus for the others.
         upsample: resize the logits to the size of the image (bilinear).
         width, output_stride, batch_norm, freeze, dropout: see `tfwsss.models.backbones.Options`; `width` scales the
             channels of the head too.
@@ -84,7 +81,7 @@ def build_segmenter(
     options = Options("segmenter", width, output_stride, batch_norm, freeze, dropout)
     trunk = backbones.build_trunk(backbone, options)
     backbone_layers = {layer.name for layer in keras.Model(trunk.inputs, [*trunk.maps.values(), trunk.low]).layers}
-    x = {"atrous": _atrous, "deeplabv3plus": _deeplabv3plus}[chosen](trunk, options, num_classes + 1)
+    x = {"atrous": _atrous, "deeplabv3plus": _deeplabv3plus, "lraspp": lraspp}[chosen](trunk, options, num_classes + 1)
     x = keras.layers.Activation("linear", dtype="float32", name="logits")(x)
     if upsample:
         x = Resize(dtype="float32", name="upsample")([x, trunk.inputs])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ _THEME = (
     "@media(prefers-color-scheme:dark){:root{--ink:#d6dae0;--faint:#3a414b}}</style>"
 )
 READER_FONTS = "'DejaVu Sans', Verdana, sans-serif"  # the text is laid out in the first; the second has its widths
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small files, and any script the reader's fonts know
     "svg.hashsalt": "tfwsss",  # the same input gives the same bytes
     "text.parse_math": False,  # class names may hold dollar signs
@@ -87,7 +88,7 @@ def loss_chart(stage: str, history: list[dict]) -> str | None:
             rate.plot(epochs, _series(history, "learning_rate"), color=SERIES[-1], linewidth=1.2, linestyle=(0, (3, 2)), label="learning rate")
             rate.set_ylim(bottom=0.0)
             rate.ticklabel_format(axis="y", scilimits=(-2, 3))
-            rate.yaxis.get_offset_text().set_size(8)
+            rate.yaxis.get_offset_text().set_fontsize(8)
             rate.yaxis.set_major_locator(MaxNLocator(nbins=4))
             lines += rate.get_lines()
         figure.legend(handles=lines, loc="outside lower center", ncols=3)

@@ -31,7 +31,7 @@ class ReportData:
         table: scores; without rows the page says that nothing was scored.
         histories: stage name -> history as returned by training.
         curves: name -> (background threshold, mIoU in 0..1) pairs.
-        training_rows, validation_rows: images to show.
+        training_rows, doubtful_rows, validation_rows: images to show.
         facts: (name, value) pairs for the head of the page: backbone, number of images, duration, ...
     """
 
@@ -43,6 +43,7 @@ class ReportData:
     histories: dict[str, list[dict]] = field(default_factory=dict)
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     training_rows: list[ImageRow] = field(default_factory=list)
+    doubtful_rows: list[ImageRow] = field(default_factory=list)
     validation_rows: list[ImageRow] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)
 
@@ -59,6 +60,7 @@ def build_report(path, data: ReportData) -> None:
     environment.filters.update(percent=percent, csp_hash=_csp_hash)
     grids = [
         _grid("Training images", "from tags to labels", data.training_rows, data.classes),
+        _grid("Doubtful labels", "training images whose label is least certain, worst first", data.doubtful_rows, data.classes),
         _grid("Validation images", "never seen in training", data.validation_rows, data.classes),
     ]
     html = environment.get_template("page.html").render(
@@ -80,14 +82,14 @@ def _grid(title: str, subtitle: str, rows: list[ImageRow], classes: tuple[str, .
         if any(not 0 <= tag < len(classes) for tag in row.tags):
             raise DataError(f"image {row.id!r}, tags: expected 0..{len(classes) - 1}, found {list(row.tags)}")
         tags = [{"index": tag + 1, "name": classes[tag]} for tag in row.tags]
-        names = ", ".join(tag["name"] for tag in tags) or "no tags"
+        names = ", ".join(classes[tag] for tag in row.tags) or "no tags"
         cells = [
             None
             if panel is None
             else {"alt": f"{column.heading} of {row.id} ({names})", "uri": _uri("image/jpeg", encode_jpeg(panel)), "height": panel.shape[0], "width": panel.shape[1]}
             for column, panel in zip(columns, draw_row(row, columns), strict=True)
         ]
-        drawn.append({"id": row.id, "tags": tags, "cells": cells})
+        drawn.append({"id": row.id, "tags": tags, "note": row.note, "cells": cells})
     return {"title": title, "subtitle": subtitle, "headings": [column.heading for column in columns], "rows": drawn}
 
 

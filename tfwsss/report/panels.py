@@ -38,7 +38,7 @@ def photo_panel(photo: np.ndarray, max_side: int = MAX_SIDE) -> np.ndarray:
     """
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or photo.size == 0:
         raise DataError(f"photo: expected uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
-    height, width = thumbnail_size(*photo.shape[:2], max_side)
+    height, width = thumbnail_size(photo.shape[0], photo.shape[1], max_side)
     return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
 
 

@@ -21,6 +21,7 @@ class ImageRow:
         photo: [H, W, 3] uint8.
         cam: (classes int [K], maps [K, h, w] in 0..1), or None.
         affinity_label, walk, pseudo_label, prediction, mask: [h, w] integer label maps, or None where there is none.
+        note: what the page says about the image, below its tags.
     """
 
     id: str
@@ -32,6 +33,7 @@ class ImageRow:
     pseudo_label: np.ndarray | None = None
     prediction: np.ndarray | None = None
     mask: np.ndarray | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

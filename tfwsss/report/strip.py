@@ -44,7 +44,7 @@ def _draw(rows: list[ImageRow], tile: int) -> Image.Image:
     headings = max(round(font.getlength(column.heading)) for column in columns)
     # Portraits are narrower than landscapes: columns are as wide as the widest panel or heading.
     width = max(headings, *(panel.shape[1] for line in lines for panel in line if panel is not None))
-    heights = [line[0].shape[0] for line in lines]  # the photo is always there and sets the size of its line
+    heights = [panel.shape[0] for panel, *_ in lines if panel is not None]  # the photo is always there and sets the size of its line
     size = (len(columns) * (width + GAP) + GAP, HEADING_HEIGHT + sum(heights) + GAP * len(heights))
     picture = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(picture)

@@ -31,7 +31,7 @@ if keras.__version__.startswith("2."):
         ) from None
     from tfwsss.stack import addons as _chosen
 else:
-    from tfwsss.stack import keras3 as _chosen
+    from tfwsss.stack import keras3 as _chosen  # type: ignore[no-redef]
 
 NAME = _chosen.NAME
 Updates = _chosen.Updates

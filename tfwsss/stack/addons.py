@@ -31,7 +31,8 @@ def f1_score(classes: int) -> keras.metrics.Metric:
 
 def warp(image: np.ndarray, angle: float, shear: float, *, bilinear: bool, fill: float) -> np.ndarray:
     with tf.device("CPU:0"):
-        matrix = output_to_input(*image.shape[:2], angle, shear)
+        height, width = image.shape[:2]
+        matrix = output_to_input(height, width, angle, shear)
         return tfa.image.transform(image, matrix, interpolation="bilinear" if bilinear else "nearest", fill_value=fill).numpy()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_addons as tfa
@@ -56,7 +57,7 @@ class MultiOptimizerUpdates(OptimizerUpdates):
 
         decoupled = self.rule.decay == "decoupled" and group.weight_decay > 0
         if self.rule.name == "sgd":
-            values = {"learning_rate": rate, "momentum": lambda: self.rule.momentum * self.rate() / self.applied_rate}
+            values: dict[str, Any] = {"learning_rate": rate, "momentum": lambda: self.rule.momentum * self.rate() / self.applied_rate}
             return tfa.optimizers.SGDW(weight_decay=decay, **values) if decoupled else legacy.SGD(**values)
         values = {"learning_rate": rate, "beta_1": ADAM_BETA_1, "beta_2": ADAM_BETA_2, "epsilon": ADAM_EPSILON}
         return tfa.optimizers.AdamW(weight_decay=decay, **values) if decoupled else legacy.Adam(**values)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
 class ReplicaMask:
     """Mix-in before a Keras dropout layer. The class gives `draw_seed()`, a pair of integers that changes with every call."""
+
+    rate: float
+    draw_seed: Callable[[], object]
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:

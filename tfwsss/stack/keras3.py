@@ -38,10 +38,11 @@ def warp(image: np.ndarray, angle: float, shear: float, *, bilinear: bool, fill:
     Returns:
         The same shape and type.
     """
+    height, width = image.shape[:2]
     with tf.device("CPU:0"):  # one photo among many that are prepared at the same time
         return keras.ops.image.affine_transform(
             image,
-            output_to_input(*image.shape[:2], angle, shear),
+            output_to_input(height, width, angle, shear),
             interpolation="bilinear" if bilinear else "nearest",
             fill_mode="constant",
             fill_value=fill,

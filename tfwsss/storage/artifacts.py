@@ -5,7 +5,8 @@
     affinity_labels/<id>.npz   only for label_source "scores": classes int32 [K], low and high float16 [K+1, H, W],
                                the CRF's scores for the two alphas; channel 0 is background
     walk/<id>.npz              the random walk's scores on the stride-8 grid, see `save_walk`
-    pseudo_labels/<id>.png     as affinity_labels
+    pseudo_labels/<id>.png     as affinity_labels; so are label_votes/plain/<id>.png and label_votes/normalised/<id>.png
+    label_audit/pixels/<id>.png   confidence of every pixel, grey
 
 An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that would leave the folder are refused.
 """
@@ -70,7 +71,7 @@ def save_cam(folder, image_id: str, classes, cam, dtype="float16") -> None:
         dtype: "float16" or "float32".
     """
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
-        np.savez_compressed(path, classes=np.asarray(classes, np.int32), cam=np.asarray(cam, dtype))
+        np.savez(path, classes=np.asarray(classes, np.int32), cam=np.asarray(cam, dtype))
 
 
 def load_cam(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +112,7 @@ def save_walk(folder, image_id: str, classes, alphas, background, foreground) ->
         foreground: [K, h, w] walked class scores.
     """
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
-        np.savez_compressed(
+        np.savez(
             path,
             classes=np.asarray(classes, np.int32),
             alphas=np.asarray(alphas, np.float64),
@@ -131,7 +132,14 @@ def save_label(folder, image_id: str, label) -> None:
     picture = Image.fromarray(np.ascontiguousarray(label, np.uint8))
     picture.putpalette(voc_palette().tobytes())
     with atomic_path(artifact_path(folder, image_id, ".png")) as path:
-        picture.save(path, optimize=True)
+        picture.save(path)
+
+
+def save_grey(folder, image_id: str, values) -> None:
+    """Save a map [H, W] of 0..1 as an 8-bit grey PNG, 1 white."""
+    picture = Image.fromarray(np.rint(np.asarray(values) * 255).astype(np.uint8))
+    with atomic_path(artifact_path(folder, image_id, ".png")) as path:
+        picture.save(path)
 
 
 def load_label(folder, image_id: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from tfwsss import stack
 from tfwsss.config import Training
 from tfwsss.errors import StageError
 from tfwsss.storage.atomic import atomic_path
+from tfwsss.training.averaging import WeightAverage
 from tfwsss.training.cluster import Cluster
 from tfwsss.training.devices import split_batch, sum_over_workers
 from tfwsss.training.optimizer import GroupedOptimizer, trainable_variables
@@ -116,10 +117,12 @@ class LossScale:
 class _Checkpoint:
     """All state of a training as one safetensors file, replaced atomically after each epoch."""
 
-    def __init__(self, path: Path, model, optimizer: GroupedOptimizer, loss_scale: LossScale):
+    def __init__(self, path: Path, model, optimizer: GroupedOptimizer, loss_scale: LossScale, average: WeightAverage | None):
         self.path = path
         self.variables = {f"optimizer/{name}": variable for name, variable in optimizer.state().items()}
         self.variables.update(loss_scale.state())
+        if average is not None:
+            self.variables.update(average.state())
         # By position: the states of the dropout generators, which belong to it, have no unique names.
         for index, variable in enumerate(model.variables):
             self.variables[f"model/{index}"] = stack.tf_variable(variable)
@@ -167,6 +170,7 @@ def fit(
     folder,
     strategy: tf.distribute.Strategy | None = None,
     cluster: Cluster = ALONE,
+    ema: float | None = None,
     on_step: Callable[[int], None] = lambda images: None,
     on_epoch: Callable[[dict], None] = lambda entry: None,
     on_restore: Callable[[list[dict]], None] = lambda history: None,
@@ -181,6 +185,7 @@ def fit(
             share it; the chief writes.
         strategy: a tf.distribute strategy; None: the current one.
         cluster: the workers the strategy spans.
+        ema: decay of an average of the weights (`tfwsss.training.averaging`), which the model has in the end; None: none.
         on_step: called with the number of images of the whole batch after each step.
         on_epoch: called with the new history entry after each epoch, when the checkpoint is on disk.
         on_restore: called once with the entries of the epochs that an earlier process has finished.
@@ -205,8 +210,9 @@ def fit(
         total_steps = task.steps_per_epoch * settings.epochs
         optimizer = GroupedOptimizer(variables, task.head_layers, settings.optimizer, total_steps, momentum)
         loss_scale = LossScale(settings.precision)
-    step = make_step(task, settings, strategy, optimizer, loss_scale)
-    checkpoint = _Checkpoint(Path(folder) / CHECKPOINT, task.model, optimizer, loss_scale)
+        average = WeightAverage(task.model, ema) if ema is not None else None
+    step = make_step(task, settings, strategy, optimizer, loss_scale, average)
+    checkpoint = _Checkpoint(Path(folder) / CHECKPOINT, task.model, optimizer, loss_scale, average)
     history = checkpoint.restore()
     _start_alike(strategy, cluster, variables, history, checkpoint.path)
     on_restore(history)
@@ -234,10 +240,14 @@ def fit(
         history.append(entry)
         checkpoint.save(history, cluster)
         on_epoch(entry)
+    if average is not None:
+        average.store()
     return history
 
 
-def make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptimizer, loss_scale: LossScale) -> Callable:
+def make_step(
+    task: Task, settings: Training, strategy, optimizer: GroupedOptimizer, loss_scale: LossScale, average: WeightAverage | None = None
+) -> Callable:
     """A tf.function: the strategy's batch -> (losses of the whole batch, what the metrics compare, of the whole batch)."""
     replicas = strategy.num_replicas_in_sync
     several = replicas > 1
@@ -272,6 +282,8 @@ def make_step(task: Task, settings: Training, strategy, optimizer: GroupedOptimi
         gradients, finite = loss_scale.unscale(total(gradients))
         optimizer.apply(gradients, finite)
         tf.distribute.get_replica_context().merge_call(loss_scale.update, args=(finite,))
+        if average is not None:
+            tf.distribute.get_replica_context().merge_call(average.update, args=(optimizer.step,))
         return losses, tuple(whole(value) for value in compared)
 
     @tf.function(autograph=False)  # nothing branches on a tensor; converting the loss and the optimiser takes seconds

@@ -3,6 +3,8 @@
 save_weights(model, "weights.safetensors")      arrays named `layer/variable` and how to build the model again
 load_model("weights.safetensors")               builds the model from the file alone
 load_weights(model, FILE)                       any supported format, recognised by content
+
+There are more files here than in other folders: each format has its own.
 """
 
 from tfwsss.weights.loading import load_weights

@@ -97,7 +97,7 @@ def _legacy(root: str, arrays: dict, attributes: dict, layers: dict) -> dict[str
 
 def _variable_groups(arrays: dict) -> dict[str, tuple[str, list[np.ndarray]]]:
     """{path without list names: (its `vars` group, arrays in order)}, random generators left out."""
-    numbered = defaultdict(dict)
+    numbered: defaultdict[str, dict[int, np.ndarray]] = defaultdict(dict)
     for path, array in arrays.items():
         group, _, number = path.rpartition("/vars/")
         # Keras 2 keeps the state of a dropout's generator, integers, among the variables.
@@ -121,7 +121,8 @@ def _kinds(layer) -> tuple[str, str]:
 def _numbered(layers: dict, heads: frozenset[str]) -> Iterator[dict[str, str]]:
     """The ways in which a file may number the layers that have variables: {group name: layer name}."""
     for which, without in itertools.product((0, 1), (frozenset(), heads)):
-        table, counts = {}, defaultdict(int)
+        table: dict[str, str] = {}
+        counts: defaultdict[str, int] = defaultdict(int)
         for name, layer in layers.items():
             if name in without or not layer_variables(layer):
                 continue

@@ -17,6 +17,7 @@ import math
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 16
 # Address space beside the arrays: libraries and their thread stacks.
-OWN_MEMORY = 4 * 2**30
+OWN_MEMORY = 2 * 2**30
 TEXTS = ("layer_names", "weight_names", "name")
 NO_WEIGHTS = ("optimizer", "optimizer_weights", "metrics")
 
@@ -37,7 +38,7 @@ class Dump:
     """What was found so far."""
 
     def __init__(self, limit: int):
-        self.left = limit
+        self.limit = self.left = limit
         self.entries = 0
         self.arrays: dict[str, np.ndarray] = {}
         self.attributes: dict[str, dict[str, list[str]]] = {}
@@ -68,6 +69,9 @@ class Dump:
             raise Refused(f"{path} has its values in another file")
         if dataset.dtype.kind not in "fiu" or dataset.shape is None:
             raise Refused(f"{path} is of type {dataset.dtype}, expected numbers")
+        chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+        if chunk > self.limit:
+            raise Refused(f"{path}: a chunk of {chunk} bytes, which is implausible")
         self.left -= dataset.nbytes
         if self.left < 0:
             raise Refused(f"{path}: {dataset.nbytes} bytes declared, which is implausible")
@@ -101,7 +105,8 @@ def main(source: str, target: str, limit: int) -> None:
         message = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
         index, arrays = {"error": message}, []
     with Path(target).open("wb") as file:
-        np.savez(file, index=json.dumps(index), **{str(number): array for number, array in enumerate(arrays)})
+        entries: dict[str, Any] = {str(number): array for number, array in enumerate(arrays)}
+        np.savez(file, index=json.dumps(index), **entries)
 
 
 if __name__ == "__main__":

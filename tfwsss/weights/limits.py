@@ -23,7 +23,7 @@ def map_file(path) -> memoryview:
     """
     if Path(path).stat().st_size == 0:
         raise WeightsError(f"{path}: the file is empty")
-    return memoryview(np.memmap(path, np.uint8, mode="r"))
+    return np.memmap(path, np.uint8, mode="r").data
 
 
 def expanded_limit(path) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 from tfwsss.errors import WeightsError
 from tfwsss.weights import caffe, hdf5, mxnet, numpy_archive, pytorch
 from tfwsss.weights.matching import LoadReport, fill, scratch_layers
-from tfwsss.weights.naming import from_keras_vgg16, of_keras_vgg16
-from tfwsss.weights.native import read_safetensors
+from tfwsss.weights.naming import from_keras_vgg16, from_torch, of_keras_vgg16
+from tfwsss.weights.native import FORMAT, read_safetensors
 from tfwsss.weights.variables import named_variables
 from tfwsss.weights.zipped import open_zip
 
@@ -20,10 +20,17 @@ Contents = tuple[dict, Collection[str]]
 
 def _read_safetensors(path, model) -> Contents:
     arrays, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT and _of_torch(arrays):
+        return from_torch(arrays), ()
     heads = json.loads(metadata.get("head_layers", "[]"))
     if not isinstance(heads, list) or not all(isinstance(name, str) for name in heads):
         raise WeightsError("the metadata's head_layers is not a list of names")
     return arrays, heads
+
+
+def _of_torch(arrays: dict) -> bool:
+    """Whether names are PyTorch's ("layer1.0.conv1.weight"), not ours ("layer/variable")."""
+    return any(name.endswith((".weight", ".running_mean")) for name in arrays) and not any("/" in name for name in arrays)
 
 
 def _read_hdf5(path, model) -> Contents:

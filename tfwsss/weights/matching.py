@@ -22,6 +22,8 @@ MARKS = {
     "layer1_0_conv3": ("resnet50v15", "resnet50irn"),
     "conv_dw_1": ("mobilenet",),
     "block_1_expand": ("mobilenetv2",),
+    "blocks_20_depthwise_conv": ("efficientnetlite2",),
+    "blocks_15_depthwise_conv": ("efficientnetlite0",),
 }
 
 _SHOWN = 12

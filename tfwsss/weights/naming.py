@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfwsss.errors import WeightsError
+from tfwsss.weights.efficientnet_lite import from_efficientnet_lite, of_efficientnet_lite
 
 _MXNET_UNIT = re.compile(r"^(res|bn)(\d)(a|b\d+)_(branch\w+?)$")
 _MXNET_VARIABLES = {
@@ -134,7 +135,7 @@ def from_keras_vgg16(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def from_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Translate a state dict of the PSA reference code, of torchvision's ResNet50 or of IRN's classifier.
+    """Translate a state dict of the PSA reference code, of torchvision's ResNet50, of IRN's classifier or of EfficientNet-Lite.
 
     Raises:
         WeightsError: it is IRN's second network.
@@ -143,6 +144,8 @@ def from_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     if any(name.startswith(_IRN_BACKBONE) for name in arrays):
         arrays = _of_irn(arrays)
+    if of_efficientnet_lite(arrays):
+        arrays = from_efficientnet_lite(arrays)
     named = {}
     for name, array in arrays.items():
         module, _, parameter = name.rpartition(".")

@@ -24,11 +24,14 @@ from safetensors import SafetensorError, safe_open
 
 from tfwsss import models
 from tfwsss.errors import ConfigError, WeightsError
+from tfwsss.models.parameter_budget import parameter_budget
 from tfwsss.storage.atomic import atomic_path
 from tfwsss.weights.array_file import save_arrays
 from tfwsss.weights.matching import fill
 from tfwsss.weights.variables import named_variables
 
+# keras.applications build a network that is built again with other strides; small ones have parts without weights of their own.
+_BUILDS, _ROOM = 4, 1_000_000
 FORMAT = "tfwsss"
 FORMAT_VERSION = "1"
 
@@ -86,8 +89,9 @@ def load_model(path):
         raise WeightsError(f"{path}: holds weights only; build the model and use load_weights(model, path)")
     try:
         spec = {"builder": metadata["builder"], "arguments": json.loads(metadata["arguments"])}
-        model = models.build(spec)
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        with parameter_budget(_ROOM + _BUILDS * sum(array.size for array in arrays.values())):
+            model = models.build(spec)
+    except (ConfigError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{path}: the recipe in the metadata cannot be built: {error}") from error
     fill(model, arrays, source=path, format="tfwsss safetensors", heads=())
     return model

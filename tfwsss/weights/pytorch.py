@@ -72,11 +72,12 @@ def _read_legacy(path) -> dict[str, np.ndarray]:
         raise WeightsError("a pickle, but not one of PyTorch; pickles are not read")
     (version, _), (system, _) = interpret(cursor), interpret(cursor)
     if version != VERSION or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise WeightsError(f"a PyTorch file of version {version!r}, expected {VERSION} and little-endian byte order")
+        found = repr(version) if isinstance(version, int) else f"a {type(version).__name__}"
+        raise WeightsError(f"a PyTorch file of version {found}, expected {VERSION} and little-endian byte order")
     value, storages = interpret(cursor)
     tensors = _state_dict(value)
     keys, _ = interpret(cursor)
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, (str, int)) for key in keys) or sorted(map(str, keys)) != sorted(storages):
         raise WeightsError("damaged PyTorch file: the storages listed are not those of the tensors")
     numbers = {}
     for key in map(str, keys):

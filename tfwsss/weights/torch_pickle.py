@@ -13,6 +13,8 @@ from tfwsss.weights.limits import Cursor
 
 # A state dict takes some hundred bytes a tensor.
 MAX_PICKLE = 4 * 2**20
+# About 45 operations describe a tensor; each may leave an object of a hundred bytes.
+MAX_OPERATIONS = 500_000
 
 STORAGES = {
     "FloatStorage": "f4",
@@ -92,7 +94,7 @@ def _called(function, arguments):
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
         raise WeightsError("damaged PyTorch file: a call of something that is no function")
     if function.name == _ORDERED_DICT:
-        table = {}
+        table: dict = {}
         for pair in arguments[0] if arguments else ():  # Python 2 wrote the entries as arguments
             key, value = pair
             _store(table, key, value)
@@ -150,6 +152,13 @@ class _Machine:
             )
         return Name(full)
 
+    def recalled(self, slot: int):
+        """What was kept in the memo. Containers are not: 60 tuples that hold the one before twice are 2**60 to who walks them."""
+        value = self.memo[slot]
+        if isinstance(value, (list, dict)) or (isinstance(value, tuple) and value):
+            raise WeightsError(f"the pickle refers to a {type(value).__name__} twice, which no state dict does; refused")
+        return value
+
     def set_items(self, entries: list) -> None:
         if len(entries) % 2:
             raise IndexError("key without value")
@@ -170,7 +179,9 @@ class _Machine:
             push(self.name(*arg.split(" ", 1)))
         elif op == "STACK_GLOBAL":
             module, name = self.pop(2)
-            push(self.name(str(module), str(name)))
+            if not isinstance(module, str) or not isinstance(name, str):
+                raise WeightsError("damaged PyTorch file: a name that is no text")
+            push(self.name(module, name))
         elif op in ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"):
             push(arg)
         elif op in ("BINSTRING", "SHORT_BINSTRING"):  # text of Python 2
@@ -182,7 +193,7 @@ class _Machine:
         elif op == "MEMOIZE":
             self.memo[len(self.memo)] = self.stack[-1]
         elif op in ("BINGET", "LONG_BINGET"):
-            push(self.memo[arg])
+            push(self.recalled(arg))
         elif op == "MARK":
             push(_Mark())
         elif op == "EMPTY_TUPLE":
@@ -219,7 +230,10 @@ class _Machine:
             raise WeightsError(f"the pickle uses the operation {op}, which is not part of a state dict; refused")
 
     def run(self, cursor: Cursor):
-        for op, arg, _ in pickletools.genops(cursor):
+        operations = pickletools.genops(cursor)  # type: ignore[arg-type]  # it reads, reads lines and tells, which is all that is asked of a file
+        for count, (op, arg, _) in enumerate(operations):
+            if count > MAX_OPERATIONS:
+                raise WeightsError(f"a pickle of more than {MAX_OPERATIONS} operations")
             if op.name == "STOP":
                 break
             self.step(op.name, arg)
@@ -234,7 +248,7 @@ def interpret(cursor: Cursor):
         (value, storages): dict, list, tuple, number, text, `Tensor`, `Storage` or None; and {key: Storage} of all
         storages it mentions.
     Raises:
-        WeightsError: damaged, larger than 4 MiB, or anything beyond a state dict. Nothing was executed.
+        WeightsError: damaged, larger than 4 MiB or `MAX_OPERATIONS`, or anything beyond a state dict. Nothing was executed.
     """
     window = Cursor(cursor.data[: cursor.position + MAX_PICKLE], cursor.position)
     try:

@@ -44,7 +44,8 @@ def named_variables(model) -> dict:
     Raises:
         WeightsError: two layers have the same name, so that names would not identify variables.
     """
-    variables, owners = {}, {}
+    variables: dict[str, tf.Variable] = {}
+    owners: dict[str, keras.layers.Layer] = {}
     for layer in layers_of(model):
         if owners.setdefault(layer.name, layer) is not layer:
             raise WeightsError(f"model {model.name!r}: two layers are named {layer.name!r}, names must be unique")

@@ -5,12 +5,14 @@ import zipfile
 from tfwsss.errors import WeightsError
 from tfwsss.weights.limits import MAX_ARRAYS, expanded_limit
 
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others take as much memory as the file demands
+
 
 def open_zip(path) -> zipfile.ZipFile:
     """Open an archive whose entries' declared sizes are plausible together.
 
     Raises:
-        WeightsError: not a zip archive, too many entries, or they would expand beyond all proportion.
+        WeightsError: not a zip archive, too many entries, a rare compression, or they would expand beyond all proportion.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -18,6 +20,9 @@ def open_zip(path) -> zipfile.ZipFile:
         raise WeightsError(f"damaged zip archive: {error}") from error
     entries = archive.infolist()
     total = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type not in _METHODS for entry in entries):
+        archive.close()
+        raise WeightsError("zip archive with another compression than deflate; refused")
     if len(entries) > MAX_ARRAYS or total > expanded_limit(path):
         archive.close()
         raise WeightsError(f"zip archive of {len(entries)} entries and {total} bytes declared: implausible, refused")

@@ -44,11 +44,17 @@ class Batcher:
         self._segmenter = segmenter
         self._max_batch = max_batch
         self._max_pixels = max_megapixels * 1e6
+        self._kept_pixels = self._max_pixels
         self._window = window_s
         self._expected = expected
         self._on_batch = on_batch
         self._queue: collections.deque = collections.deque()
         self._executor = ThreadPoolExecutor(1, "inference")
+
+    def limit(self, run_pixels: int, kept_pixels: int) -> None:
+        """Keep to so many pixels that run together; the memory of runs above `kept_pixels` is given back."""
+        self._max_pixels = min(self._max_pixels, run_pixels)
+        self._kept_pixels = kept_pixels
 
     def start(self) -> None:
         """Begin to serve; to be called in the running event loop."""
@@ -120,7 +126,8 @@ class Batcher:
         if not self._drop_cancelled():
             return []
         shape, room = self._queue[0].image.shape, self._room(self._queue[0].image)
-        batch, rest = [], collections.deque()
+        batch: list[_Waiting] = []
+        rest: collections.deque[_Waiting] = collections.deque()
         for item in self._queue:
             if item.result.done():
                 continue
@@ -131,7 +138,8 @@ class Batcher:
 
     async def _run(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
-        cancellation = Cancellation()
+        pixels = sum(item.image.shape[0] * item.image.shape[1] for item in batch)
+        cancellation = Cancellation(return_memory=pixels > self._kept_pixels)
 
         def stop_if_nobody_waits(_) -> None:
             if all(item.result.cancelled() for item in batch):

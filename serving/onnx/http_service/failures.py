@@ -1,4 +1,7 @@
-"""Failures of a request and the status each is answered with."""
+"""Failures of a request and the status each is answered with.
+
+They are no `SegmenterError`: a program that embeds the runtime never sees them, and they say nothing about photo or model.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,10 @@ class Busy(RequestError):
     """The queue or the memory for requests is full, or the model is not ready yet."""
 
     status = 503
+
+
+class ReaderTooSlow(Exception):
+    """The answer was given up, as the client did not take it in time."""
 
 
 class TooSlow(RequestError):

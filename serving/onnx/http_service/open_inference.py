@@ -6,16 +6,20 @@ import asyncio
 
 import numpy as np
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
 from .admission import Ticket
+from .ascii_json import AsciiJSON
 from .failures import RequestError, UnknownModel
 from .pictures import mask_png
-from .request import endpoint, failure
+from .request import Endpoint, failure
 from .service import Service
-from .tensors import InferRequest, parse_request, render_response
+from .tensors import InferRequest, parse_request, parsing_cost, render_response
+
+# Bytes per pixel that making an output takes at its peak, by its name and whether it goes out in binary.
+_ANSWER = {("mask", True): 4, ("mask", False): 14, ("mask_png", True): 6, ("mask_png", False): 9}
 
 
 class OpenInference:
@@ -32,7 +36,7 @@ class OpenInference:
 
     def routes(self) -> list[Route]:
         """All addresses below /v2; a version in them is optional."""
-        infer = endpoint(self._service, "/v2/models/{model}/infer", self.infer)
+        infer = Endpoint(self._service, "/v2/models/{model}/infer", self.infer)
         found = [Route("/v2", self.server), Route("/v2/health/live", self.live), Route("/v2/health/ready", self.ready)]
         for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             found.append(Route(prefix, self.model))
@@ -41,27 +45,27 @@ class OpenInference:
         return found
 
     async def server(self, request: Request) -> Response:
-        return JSONResponse({"name": "tfwsss", "version": __version__, "extensions": ["binary_tensor_data"]})
+        return AsciiJSON({"name": "tfwsss", "version": __version__, "extensions": ["binary_tensor_data"]})
 
     async def live(self, request: Request) -> Response:
-        return JSONResponse({"live": True})
+        return AsciiJSON({"live": True})
 
     async def ready(self, request: Request) -> Response:
-        return JSONResponse({"ready": self._service.ready}, 200 if self._service.ready else 503)
+        return AsciiJSON({"ready": self._service.ready}, 200 if self._service.ready else 503)
 
     async def model_ready(self, request: Request) -> Response:
         try:
             self._check_model(request)
         except UnknownModel as error:
             return failure(error.status, str(error))
-        return JSONResponse({"name": self._settings.name, "ready": self._service.ready}, 200 if self._service.ready else 503)
+        return AsciiJSON({"name": self._settings.name, "ready": self._service.ready}, 200 if self._service.ready else 503)
 
     async def model(self, request: Request) -> Response:
         try:
             self._check_model(request)
         except UnknownModel as error:
             return failure(error.status, str(error))
-        return JSONResponse(
+        return AsciiJSON(
             {
                 "name": self._settings.name,
                 "versions": [self._settings.version],
@@ -83,12 +87,21 @@ class OpenInference:
     async def infer(self, request: Request, ticket: Ticket, timings: dict) -> Response:
         self._check_model(request)
         body = await request.body()
-        parsed = await self._service.in_codec("read", timings, self._parse, body, request.headers.get("inference-header-content-length"))
-        masks = await self._masks(parsed, ticket, timings)
-        content, header_length = await self._service.in_codec("write", timings, self._render, parsed, masks)
+        parsed = await self._parsed(body, request.headers.get("inference-header-content-length"), ticket, timings)
+        photos = parsed.files if parsed.images is None else list(parsed.images)
+        await self._service.reserve(photos, ticket, timings, sum(_ANSWER[output] for output in parsed.outputs))
+        masks = await self._masks(photos, ticket, timings)
+        content, header_length = await self._service.in_codec("write", ticket, timings, self._render, parsed, masks)
         if header_length is None:
             return Response(content, media_type="application/json")
         return Response(content, media_type="application/octet-stream", headers={"Inference-Header-Content-Length": str(header_length)})
+
+    async def _parsed(self, body: bytes, header_length: str | None, ticket: Ticket, timings: dict) -> InferRequest:
+        memory = await ticket.work(parsing_cost(body, header_length))
+        try:
+            return await self._service.in_codec("read", ticket, timings, self._parse, body, header_length)
+        finally:
+            ticket.done(memory)
 
     def _parse(self, body: bytes, header_length: str | None) -> InferRequest:
         return parse_request(
@@ -99,13 +112,13 @@ class OpenInference:
             max_pixels=self._service.segmenter.max_megapixels * 1e6,
         )
 
-    async def _masks(self, parsed: InferRequest, ticket: Ticket, timings: dict) -> list[np.ndarray]:
+    async def _masks(self, photos: list, ticket: Ticket, timings: dict) -> list[np.ndarray]:
         async def one(image) -> np.ndarray:
-            if isinstance(image, bytes):
+            if not isinstance(image, np.ndarray):
                 image = await self._service.read(image, ticket, timings)
             return await self._service.segment(image, timings)
 
-        tasks = [asyncio.ensure_future(one(image)) for image in (parsed.files if parsed.images is None else parsed.images)]
+        tasks = [asyncio.ensure_future(one(image)) for image in photos]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -113,7 +126,7 @@ class OpenInference:
                 task.cancel()
 
     def _render(self, parsed: InferRequest, masks: list[np.ndarray]) -> tuple[bytes, int | None]:
-        outputs = []
+        outputs: list[tuple[str, np.ndarray | list[bytes], bool]] = []
         for name, binary in parsed.outputs:
             if name == "mask_png":
                 outputs.append((name, [mask_png(mask, self._service.segmenter.palette) for mask in masks], binary))

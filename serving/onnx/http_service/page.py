@@ -52,5 +52,7 @@ def _page(facts: str) -> tuple[str, str]:
 
 
 def _hash(template: str, element: str) -> str:
-    content = re.search(f"<{element}>(.*?)</{element}>", template, re.DOTALL).group(1)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+    found = re.search(f"<{element}>(.*?)</{element}>", template, re.DOTALL)
+    if found is None:
+        raise ValueError(f"the page has no <{element}>")
+    return f"'sha256-{base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()}'"

@@ -7,14 +7,16 @@ import base64
 import numpy as np
 from python_multipart.exceptions import FormParserError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from .admission import Ticket
+from .ascii_json import AsciiJSON
 from .failures import RequestError, UnsupportedMediaType
 from .pictures import mask_png, overlay_file
 from .service import Service
 
 OUTPUTS = ("mask", "overlay", "json")
+_ANSWER = {"mask": 4, "overlay": 18, "json": 14}  # bytes per pixel that making the answer takes at its peak
 
 
 class Segment:
@@ -32,18 +34,20 @@ class Segment:
         output, opacity = _output(request), _opacity(request)
         data = await _photo(request)
         service = self._service
+        await service.reserve([data], ticket, timings, _ANSWER[output])
         image = await service.read(data, ticket, timings)
         mask = await service.segment(image, timings)
         palette = service.segmenter.palette
         if output == "overlay":
             accepted = request.headers.get("accept", "")
             jpeg = "image/jpeg" in accepted and "image/png" not in accepted
-            body = await service.in_codec("write", timings, overlay_file, image, mask, palette, opacity, jpeg)
+            body = await service.in_codec("write", ticket, timings, overlay_file, image, mask, palette, opacity, jpeg)
             return Response(body, media_type="image/jpeg" if jpeg else "image/png")
-        body = await service.in_codec("write", timings, mask_png, mask, palette)
+        body = await service.in_codec("write", ticket, timings, mask_png, mask, palette)
         if output == "mask":
             return Response(body, media_type="image/png")
-        return JSONResponse(self._facts(mask, body, timings))
+        facts = await service.in_codec("write", ticket, timings, self._facts, mask, body, dict(timings))
+        return AsciiJSON(facts)
 
     def _facts(self, mask: np.ndarray, png: bytes, timings: dict) -> dict:
         segmenter = self._service.segmenter

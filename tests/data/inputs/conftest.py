@@ -11,6 +11,7 @@ from PIL import Image
 from tfwsss import config
 from tfwsss.data import inputs
 from tfwsss.data.dataset import Dataset, Sample
+from tfwsss.data.label_sources import LabelFolder
 from tfwsss.normalization import TORCH, Normalization
 from tfwsss.storage.artifacts import save_label, save_scores
 
@@ -48,13 +49,13 @@ class Photos:
     def affinity(self, normalization=IDENTITY, canvas="mean", seed=7, epoch=0, part=slice(None), **changes):
         settings = config.AffinityNet(**{"crop": 72, "batch_size": 3, "color_jitter": False} | changes)
         return inputs.affinity_batches(
-            self.dataset, self.labels, settings, normalization, canvas=canvas, seed=seed, epoch=epoch, part=part
+            self.dataset, LabelFolder(self.labels), settings, normalization, canvas=canvas, seed=seed, epoch=epoch, part=part
         )
 
     def segmenter(self, normalization=IDENTITY, filter=NEAREST, seed=7, epoch=0, part=slice(None), **changes):
         settings = config.Segmenter(**{"crop": 64, "batch_size": 2, "color_jitter": False} | changes)
         return inputs.segmenter_batches(
-            self.dataset, self.labels, settings, normalization, filter=filter, seed=seed, epoch=epoch, part=part
+            self.dataset, LabelFolder(self.labels), settings, normalization, filter=filter, seed=seed, epoch=epoch, part=part
         )
 
     def collect(self, pipeline, threads=0, **arguments):

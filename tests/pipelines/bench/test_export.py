@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from tfwsss_pipelines.bench.export import Case, find_artefacts, measure, start_up
 from tfwsss_pipelines.bench.table import summary, table
 

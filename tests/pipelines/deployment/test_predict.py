@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfwsss_pipelines.deployment.predict import predict_files, result_names
 
 from tfwsss.errors import DataError
+from tfwsss_pipelines.deployment.predict import predict_files, result_names
 
 PART = st.sampled_from(["a", "A", "b", "a.jpg", "a.jpg.jpg", "b.png"])
 

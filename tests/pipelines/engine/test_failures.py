@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
-from tfwsss_pipelines.engine.failures import is_outer, one_line, redact
-from tfwsss_pipelines.engine.interruption import Interrupted, interruptible
 
 from tfwsss.errors import DataError
+from tfwsss_pipelines.engine.failures import is_outer, one_line, redact
+from tfwsss_pipelines.engine.interruption import Interrupted, interruptible
 
 
 def _raised(call):
@@ -226,9 +226,9 @@ GOOD = {
 )
 def test_onnx_files_of_others(tmp_path, change, message):
     from onnx import helper
-    from tfwsss_pipelines.deployment.predict import predict_files
 
     from tfwsss.errors import ExportError
+    from tfwsss_pipelines.deployment.predict import predict_files
 
     Image.effect_noise((64, 64), 60).convert("RGB").save(tmp_path / "a.png")
     metadata = {name: value for name, value in (GOOD | change).items() if value is not None}
@@ -240,9 +240,9 @@ def test_onnx_files_of_others(tmp_path, change, message):
 
 def test_an_endless_model_ends_in_time(tmp_path):
     from onnx import TensorProto, helper
-    from tfwsss_pipelines.deployment.predict import predict_files
 
     from tfwsss.errors import ExportError
+    from tfwsss_pipelines.deployment.predict import predict_files
 
     Image.effect_noise((64, 64), 60).convert("RGB").save(tmp_path / "a.png")
     body = helper.make_graph(

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+
+from tfwsss.errors import StageError
 from tfwsss_pipelines.engine import outbox as outbox_module
 from tfwsss_pipelines.engine.interruption import Interrupted
 from tfwsss_pipelines.engine.outbox import FILE, Outbox
 from tfwsss_pipelines.engine.tracking import Tracker
-
-from tfwsss.errors import StageError
 
 
 @pytest.fixture(scope="module")

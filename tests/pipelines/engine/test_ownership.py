@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 import yaml
 from PIL import Image
+
+from tfwsss.config.files import config_files, load_config
+from tfwsss.errors import StageError
 from tfwsss_pipelines.engine.contents import Contents
 from tfwsss_pipelines.engine.inputs import named_paths
 from tfwsss_pipelines.engine.ownership import (
@@ -19,9 +22,6 @@ from tfwsss_pipelines.engine.ownership import (
 )
 from tfwsss_pipelines.engine.runner import Runner
 from tfwsss_pipelines.engine.stage import Stage
-
-from tfwsss.config.files import config_files, load_config
-from tfwsss.errors import StageError
 
 STAGE = Stage("cams", run=None, outputs=("walk", "deep/er"), kept=("cams/kept",))
 

@@ -86,11 +86,11 @@ def test_unchanged_run_reuses_all_and_a_changed_parameter_reruns_from_its_stage(
     command = ("run", str(tiny_config), "--work-dir", "work", "--until", "evaluate")
     done = cli(tmp_path, *command)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("unchanged, reused") == 9
+    assert done.stderr.count("unchanged, reused") == 10
     assert started(done) == []
     done = cli(tmp_path, *command, "--set", "pseudo_labels.steps=64")
     assert done.returncode == 0, done.stderr
-    assert started(done) == ["pseudo_labels", "label_scores", "segmenter", "evaluate"]
+    assert started(done) == ["pseudo_labels", "label_audit", "label_scores", "segmenter", "evaluate"]
 
 
 def test_a_changed_mask_only_scores_anew(finished, tiny_config, cli, tmp_path):

@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+
+from tfwsss.config.files import parse_config
+from tfwsss.errors import StageError
 from tfwsss_pipelines.engine import runner as runner_module
 from tfwsss_pipelines.engine import stage as stage_module
 from tfwsss_pipelines.engine.runner import Runner
 from tfwsss_pipelines.engine.stage import Stage, fingerprint
-
-from tfwsss.config.files import parse_config
-from tfwsss.errors import StageError
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tfwsss_pipelines.engine import terminal
 
 

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tfwsss_pipelines.engine.context import Context, usable_split
-from tfwsss_pipelines.engine.preflight import require_ready
-from tfwsss_pipelines.stages import data as stage
 
 from tfwsss.config.files import parse_config
 from tfwsss.errors import DataError, StageError
+from tfwsss_pipelines.engine.context import Context, usable_split
+from tfwsss_pipelines.engine.preflight import require_ready
+from tfwsss_pipelines.stages import data as stage
 
 
 class Run:

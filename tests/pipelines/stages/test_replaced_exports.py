@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from tfwsss_pipelines.stages.export import _replace
 
 from tfwsss.errors import ExportError
 from tfwsss.export.metadata import FORMAT
+from tfwsss_pipelines.stages.export import _replace
 
 
 def export(folder, text):

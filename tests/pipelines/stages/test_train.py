@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tfwsss_pipelines.engine.context import Context
-from tfwsss_pipelines.stages import classifier
 
 from tfwsss.config.files import parse_config
 from tfwsss.data.dataset import Dataset, Sample
@@ -12,6 +10,8 @@ from tfwsss.errors import StageError
 from tfwsss.models import build_classifier
 from tfwsss.storage.atomic import read_json
 from tfwsss.weights import load_model, named_variables, save_weights
+from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.stages import classifier
 
 
 class Run:

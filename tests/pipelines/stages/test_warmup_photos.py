@@ -5,9 +5,9 @@ import types
 import numpy as np
 import pytest
 from PIL import Image
-from tfwsss_pipelines.stages.export import _warmup_photos
 
 from tfwsss.data.image import read_image
+from tfwsss_pipelines.stages.export import _warmup_photos
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,7 +46,9 @@ class KernelInputs:
         self._dilations = attribute(node, "dilations", [1, 1])
         self._pads = attribute(node, "pads", [0, 0, 0, 0])  # top, left, bottom, right
         self._same = attribute(node, "auto_pad", b"NOTSET").startswith(b"SAME")
-        self._count, self._first, self._second = 0, 0.0, 0.0
+        self._count = 0
+        self._first: Any = 0.0  # arrays from the first map on
+        self._second: Any = 0.0
 
     def _padded(self, values: np.ndarray) -> np.ndarray:
         before, after = self._pads[:2], self._pads[2:]

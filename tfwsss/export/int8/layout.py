@@ -85,7 +85,7 @@ def own_biases(model: onnx.ModelProto) -> None:
         bias = numpy_helper.to_array(arrays[old]) if old else np.zeros(outputs, np.float32)
         del node.input[2:]
         node.input.append(graphs.add_constant(graph, f"bias_{number}", bias))
-        graphs.drop_unused(graph, [old])
+        graphs.drop_unused(graph, [old] if old else [])
 
 
 def _grow(graph: onnx.GraphProto, node: onnx.NodeProto, position: int, axis: int, extra: int) -> None:
@@ -121,9 +121,10 @@ def align_depthwise(model: onnx.ModelProto, multiple: int = 16) -> int:
         after = readers.get(node.output[0], [])
         while len(after) == 1 and after[0].op_type in ACTIVATIONS:
             after = readers.get(after[0].output[0], [])
+        if made is None:
+            continue
         whole = (
-            made is not None
-            and made.op_type == "Conv"
+            made.op_type == "Conv"
             and graphs.attribute(made, "group", 1) == 1
             and alone(source.output[0], "Conv")
             and alone(source.input[-1], "Concat")

@@ -9,6 +9,7 @@ GPTQ, Frantar et al. 2023, is the same rule).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -80,7 +81,7 @@ class _Kernel:
         shape, inputs = self.original.shape, self.users[0][0]
         weights = inputs.split(self.original.reshape(inputs.groups, -1, inputs.parts * inputs.inputs)).astype(np.float64)
         scales = np.broadcast_to(self.scales, shape[:1]).reshape(inputs.groups, -1).repeat(inputs.parts, axis=0)
-        rounded = round_with_feedback(weights, scales, sum(user.covariance for user, _ in self.users))
+        rounded = round_with_feedback(weights, scales, functools.reduce(np.add, (user.covariance for user, _ in self.users)))
         integers = inputs.joined(rounded).reshape(shape)
         integers = np.ascontiguousarray(integers[:, :, 0, 0].T) if self._is_matrix else integers
         self.integers.CopyFrom(numpy_helper.from_array(integers, self.integers.name))
@@ -123,7 +124,8 @@ def _kernels(quantized: onnx.ModelProto, model: onnx.ModelProto) -> list[_Kernel
 
 
 def _batches(kernels: list[_Kernel]) -> Iterator[list[_Kernel]]:
-    batch, size = [], 0
+    batch: list[_Kernel] = []
+    size = 0
     for kernel in kernels:
         if batch and size + kernel.moment_bytes > _BATCH_BYTES:
             yield batch
