@@ -13,22 +13,34 @@ from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.config.fields import describe_fields
 from tfwsss.config.files import config_files, load_config, preset_names
-from tfwsss.errors import TfwsssError, WeightsError
+from tfwsss.errors import WeightsError
 from tfwsss.training.cluster import find_cluster
 
-from .engine.progress import console
+from .engine import failures
+from .engine.interruption import Interrupted, interruptible
+from .engine.terminal import console, show
 from .stages import NAMES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
 app.add_typer(data_app, name="data")
 
+
+def _path(text: str) -> Path:
+    """A shell leaves the ~ of --work-dir=~/x as it is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise typer.BadParameter(f"{text}: no home folder is known for it; write the path out") from None
+
+
+PATH = {"parser": _path, "metavar": "PATH"}
 ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.", metavar="CONFIG")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
 CodeOption = Annotated[
     bool, typer.Option("--any-code", help="Take results that other code, such as an older version, made of the same settings and data.")
 ]
-WorkOption = Annotated[Path | None, typer.Option("--work-dir", help="Where results go; overrides work_dir.")]
+WorkOption = Annotated[Path | None, typer.Option("--work-dir", **PATH, help="Where results go; overrides work_dir.")]
 
 
 def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None) -> Config:
@@ -53,7 +65,8 @@ class ScoredStage(StrEnum):
 def _run(config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
     runner = _runner(config, source)
-    work = runner.run(first, last, force, any_code)
+    with interruptible():
+        work = runner.run(first, last, force, any_code)
     if not find_cluster().chief:
         return work
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
@@ -63,7 +76,7 @@ def _run(config: Config, source: str, first: str | None, last: str | None, *, fo
 
         table = load_table(work, scored[0])
         if table.rows:  # none without masks
-            typer.echo(f"\n{table.text()}\n")
+            show(f"\n{table.text()}\n")
     results = {
         "report": ("report", work / "report/index.html"),
         "SavedModel": ("export", work / f"export/saved_model/{config.export.version}"),
@@ -71,7 +84,7 @@ def _run(config: Config, source: str, first: str | None, last: str | None, *, fo
     }
     for name, (stage, path) in results.items():
         if stage in done:
-            typer.echo(f"{name:<11}{path}")
+            show(f"{name:<11}{path}")
     return work
 
 
@@ -122,7 +135,7 @@ def export(
     if bundle:
         from .deployment.bundle import write_bundle
 
-        typer.echo(f"{'bundle':<11}{write_bundle(loaded, work)}")
+        show(f"{'bundle':<11}{write_bundle(loaded, work)}")
 
 
 @app.command("bench-export")
@@ -137,13 +150,13 @@ def bench_export(
     threads: Annotated[int, typer.Option(help="CPU threads of one request; 0: one per core.", min=0)] = 0,
     rounds: Annotated[int, typer.Option(help="Turns of each artefact.", min=1)] = 7,
     starts: Annotated[int, typer.Option(help="Fresh processes of each artefact for the start-up figures.", min=0)] = 3,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file for all figures.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", **PATH, help="JSON file for all figures.")] = None,
 ) -> None:
     """Latency, throughput and memory of every exported artefact beside Keras, and percent of what this machine can."""
     from .bench.export import bench
 
     cases = {"sizes": size or ["375x500"], "batches": batch or [1, 4]}
-    typer.echo(bench(_load(config, set_, work_dir), untrained=untrained, **cases, device=device, threads=threads, rounds=rounds, starts=starts, output=output))
+    show(bench(_load(config, set_, work_dir), untrained=untrained, **cases, device=device, threads=threads, rounds=rounds, starts=starts, output=output))
 
 
 @app.command()
@@ -154,7 +167,7 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
 
 @app.command()
 def summary(
-    work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...")],
+    work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...", parser=_path)],
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
     against: Annotated[
         list[Path] | None,
@@ -168,29 +181,30 @@ def summary(
     from .stages.scoring import load_table
 
     tables = [load_table(work, stage.value) for work in work_dirs]
-    typer.echo(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
+    show(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGE...")],
-    model: Annotated[Path, typer.Option("--model", help="An exported .onnx file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for <photo>.png label maps.")] = Path("predictions"),
+    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGE...", parser=_path)],
+    model: Annotated[Path, typer.Option("--model", **PATH, help="An exported .onnx file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="Folder for <photo>.png label maps.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Also write <photo>.overlay.jpg.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     max_megapixels: Annotated[float, typer.Option(help="Larger photos are left out before decoding.")] = 50.0,
+    time_limit_s: Annotated[float, typer.Option(help="Seconds that one photo may take.", min=0.1)] = 600.0,
 ) -> None:
     """Segment photos with an exported model."""
     from .deployment.predict import predict_files
 
-    failed = predict_files(images, model, output, overlay=overlay, device=device, max_megapixels=max_megapixels)
+    failed = predict_files(images, model, output, overlay=overlay, device=device, max_megapixels=max_megapixels, time_limit_s=time_limit_s)
     if failed:
         raise typer.Exit(2)
 
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file.", metavar="MODEL")],
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.", metavar="MODEL", parser=_path)],
     host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reachable from this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
@@ -219,9 +233,9 @@ def serve(
 
 @app.command("import-weights")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="MXNet .params, Caffe .caffemodel, PyTorch .pth, Keras .h5, or our own .safetensors.")],
+    file: Annotated[Path, typer.Argument(**PATH, help="MXNet .params, Caffe .caffemodel, PyTorch .pth, Keras .h5, or our own .safetensors.")],
     model: Annotated[str, typer.Option("--model", help="BACKBONE-classifier, BACKBONE-affinitynet or BACKBONE-segmenter.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .safetensors or .weights.h5 file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="The .safetensors or .weights.h5 file to write.")],
     classes: Annotated[int, typer.Option(help="Number of classes without background.")] = 20,
     width: Annotated[float, typer.Option(help="Channel multiplier of the backbone.")] = 1.0,
     allow_mismatch: Annotated[bool, typer.Option(help="Accept entries that are missing or do not fit.")] = False,
@@ -236,21 +250,21 @@ def import_weights(
         raise WeightsError(f"{output}: is the file to import; choose another --output")
     backbone, _, builder = model.rpartition("-")
     report = run_import(file, builder, backbone, classes, output, width=width, allow_mismatch=allow_mismatch)
-    typer.echo(report.render())
+    show(report.render())
 
 
 @app.command()
 def presets() -> None:
     """List the shipped presets."""
     for name in preset_names():
-        typer.echo(name)
+        show(name)
 
 
 @app.command()
 def fields() -> None:
     """List every field of the configuration: name, default, meaning."""
     for name, default, description in describe_fields():
-        typer.echo(f"{name} = {default}" + (f"\n    {description}" if description else ""))
+        show(f"{name} = {default}" + (f"\n    {description}" if description else ""))
 
 
 @data_app.command("check")
@@ -265,27 +279,34 @@ def data_check(
     from tfwsss.data.doctor import diagnose
     from tfwsss.processes import worker_count
 
+    from .engine.preflight import weight_problems
     from .engine.progress import progress_bar
 
     loaded = _load(config, set_, work_dir)
+    problems = weight_problems(loaded)
+    for problem in problems:
+        console.print(problem, style="red", markup=False)
     train = load_split(loaded.data, "train", loaded.work_dir)
     val = load_split(loaded.data, "val", loaded.work_dir)
     total = len(train.samples) + (len(val.samples) if val else 0)
     with progress_bar("check", total, loaded.runtime.progress) as bar:
         diagnosis = diagnose(train, val, worker_count(loaded.runtime.workers), bar.advance, require_tags=loaded.data.untagged == "leave_out")
-    typer.echo(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
-    if diagnosis.errors:
+    show(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
+    if diagnosis.errors or problems:
         raise typer.Exit(1)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        show(__version__)
         raise typer.Exit
 
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the whole traceback of an error; may stand anywhere.")] = False,
+) -> None:
     pass
 
 
@@ -293,14 +314,17 @@ def main() -> None:
     """Entry point of the console script."""
     # TensorFlow's start-up chatter hides our own messages.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    debug = failures.take_debug(sys.argv)
     try:
         app()
-    except TfwsssError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on where this one stopped", style="yellow")
-        sys.exit(130)
+    except Interrupted as stop:
+        console.print(f"interrupted ({stop}); the same command goes on where this one stopped", style="yellow")
+        sys.exit(128 + stop.signal)
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stdout = None
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(failures.report(error, debug))
 
 
 if __name__ == "__main__":

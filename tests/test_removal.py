@@ -16,6 +16,8 @@ KNOWN = {
     ("pipelines/engine/ownership.py", "clear"): "files of a stage that its record vouches for; tests/pipelines/engine/test_ownership.py",
     ("pipelines/engine/ownership.py", "_set_aside"): "moves, to a free name; tests/pipelines/engine/test_ownership.py",
     ("pipelines/engine/ownership.py", "_remove_empty"): "empty folders; tests/pipelines/engine/test_ownership.py",
+    ("pipelines/engine/tracking.py", "_make_store"): "a store that a kill left half-made, by its exact name; tests/pipelines/engine/test_tracking.py",
+    ("pipelines/engine/outbox.py", "_write"): "what has been sent; tests/pipelines/engine/test_outbox.py",
     ("pipelines/stages/export.py", "_replace"): "an earlier export of the same version; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/export.py", "run"): "export/unchecked, made by the stage; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/train.py", "_save"): "the checkpoint of the training that has just finished",

@@ -1,8 +1,11 @@
 """Segments photo files with an exported ONNX model, as a downstream program would."""
 
+import threading
 from pathlib import Path
 
-from tfwsss.errors import DataError, ExportError, TfwsssError
+import numpy as np
+
+from tfwsss.errors import DataError, ExportError
 from tfwsss.storage.artifacts import save_label
 from tfwsss.storage.atomic import atomic_path
 
@@ -41,7 +44,27 @@ def _refuse_overwriting(names: dict[Path, str], output: Path, suffixes: tuple[st
                 raise DataError(f"{target}: the result of {image} would replace a photo or the model; choose another --output")
 
 
-def predict_files(images: list[Path], model: Path, output: Path, *, overlay: bool = False, device: str = "auto", max_megapixels: float = 50.0) -> int:
+def _segment(segmenter, photo: np.ndarray, model: Path, time_limit_s: float) -> np.ndarray:
+    """The mask of one photo; a file may hold any program, also one that never ends."""
+    from tfwsss_onnx import Cancellation, Cancelled
+
+    cancellation = Cancellation()
+    timer = threading.Timer(time_limit_s, cancellation.cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        mask = segmenter(photo, cancellation)
+    except Cancelled:
+        raise ExportError(f"{model}: more than {time_limit_s:g} s for a photo of {photo.shape[1]}x{photo.shape[0]} pixels") from None
+    finally:
+        timer.cancel()
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != photo.shape[:2]:
+        found = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise ExportError(f"{model}: gives {found} for a photo of {list(photo.shape[:2])}, expected uint8 of the same size; was it exported by tfwsss?")
+    return mask
+
+
+def predict_files(images: list[Path], model: Path, output: Path, *, overlay: bool = False, device: str = "auto", max_megapixels: float = 50.0, time_limit_s: float = 600.0) -> int:
     """Write <output>/<name>.png (indexed labels, VOC palette) for each photo, and <name>.overlay.jpg if wanted.
 
     A photo that cannot be read, or is larger than `max_megapixels`, is reported and left out.
@@ -50,7 +73,8 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
         The number of photos left out.
 
     Raises:
-        ExportError: the model cannot be loaded, or not on this device.
+        ExportError: the model cannot be loaded, or not on this device; it takes longer than `time_limit_s` for a photo, or gives
+            something else than a label for each pixel.
         DataError: a result would replace a photo or the model.
         OSError: nothing can be written to `output`.
     """
@@ -69,12 +93,12 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
         for image, name in names.items():
             try:
                 photo = read_image(image, max_megapixels)
-                mask = segmenter(photo)
+                mask = _segment(segmenter, photo, model, time_limit_s)
                 save_label(output, name, mask)
                 if overlay:
                     with atomic_path(output / f"{name}.overlay.jpg") as path:
                         segmenter.overlay(photo, mask).save(path, quality=90)
-            except (TfwsssError, SegmenterError) as error:
+            except (DataError, SegmenterError) as error:
                 console.print(f"left out: {error}", markup=False, soft_wrap=True)
                 failed += 1
             bar.advance()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from tfwsss.errors import DataError
 from tfwsss.processes import usable_cores
 from tfwsss.storage.atomic import read_json, write_json
 
@@ -54,7 +55,7 @@ class Contents:
         self._changed = False
         try:
             known = read_json(self._path)
-        except (OSError, ValueError):  # only a memory: whatever is wrong with it, the files are read again
+        except (OSError, DataError):  # only a memory: whatever is wrong with it, the files are read again
             known = None
         self._known: dict[str, list] = known if isinstance(known, dict) else {}
 

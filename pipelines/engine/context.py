@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, overload
@@ -15,7 +16,7 @@ from tfwsss.training.cluster import Cluster
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
 WEIGHTS = "weights.safetensors"  # in a training stage's folder: its network
-USABLE = "usable.json"  # split -> ids; STRONG_MASKS -> ids of the training photos that have one
+USABLE = "usable.json"  # split -> ids of usable photos; "unscored": split -> ids of photos whose mask is not; STRONG_MASKS -> ids of the training photos that have one
 STRONG_MASKS = "strong_masks"
 
 
@@ -58,7 +59,9 @@ def usable_split(config: Config, work: Path, split: Split) -> Dataset | None:
     if usable is None:
         raise StageError("the data stage has no result: run it first (tfwsss run CONFIG --until data)")
     dataset = load_split(config.data, split, work)
-    return dataset and dataset.subset(usable[split])
+    if dataset is None:
+        return None
+    return dataclasses.replace(dataset.subset(usable[split]), unscored=frozenset(usable["unscored"][split]))
 
 
 def weights_path(work: Path, stage: str) -> Path:

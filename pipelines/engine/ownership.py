@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tfwsss.errors import StageError
+from tfwsss.errors import DataError, StageError
 from tfwsss.storage.atomic import is_temporary, read_json, remove, remove_leftovers, write_json
 
 from .contents import Contents
@@ -41,7 +41,7 @@ def write_record(stage: Stage, work: Path, record: dict) -> None:
 def _read(path: Path, keys: tuple[str, ...]) -> dict | None:
     try:
         found = read_json(path)
-    except ValueError:
+    except DataError:
         found = "damaged"
     if found is None or (isinstance(found, dict) and all(key in found for key in keys)):
         return found
@@ -61,7 +61,7 @@ def require_own_folders(stages: list[Stage], work: Path) -> None:
                     raise StageError(f"{place}: is a link; stage {stage.name} writes and removes files there: remove the link or choose another work_dir")
             if folder.exists() and not folder.is_dir():
                 raise StageError(f"{folder}: is a file, but the name of the folder of stage {stage.name}; move it away or choose another work_dir")
-            if not _content(folder) or read_record(stage, work):
+            if not _content(folder) or read_record(stage, work) or _listed(stage, work) is not None:
                 continue
             raise StageError(
                 f"{folder}: holds files that stage {stage.name} did not write, such as {_content(folder)[0].name}; "
@@ -164,6 +164,8 @@ def clear(stage: Stage, work: Path, contents: Contents) -> None:
     """
     require_own_folders([stage], work)
     record = read_record(stage, work)
+    if not record and _listed(stage, work) is not None:  # somebody removed the record, to have the stage run again
+        record = {"fingerprint": "", "finished": True}
     if not record:
         for folder in stage.folders(work):
             remove_leftovers(folder)

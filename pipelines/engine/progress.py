@@ -5,12 +5,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-# Lines in a log file must not be broken at the 80 columns assumed without a terminal.
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+from .terminal import console
+
+__all__ = ["console", "progress_bar"]
 
 LINE_EVERY_SECONDS = 15.0  # without a terminal (CI, nohup) a bar would be noise: a line now and then instead
 

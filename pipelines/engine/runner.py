@@ -26,6 +26,7 @@ from .ownership import (
     require_own_folders,
     write_record,
 )
+from .preflight import require_ready
 from .progress import console
 from .stage import Stage, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
@@ -104,6 +105,8 @@ class Runner:
         scenes = ("scenes",) if isinstance(self.config.data, ScenesData) else ()
         refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, scenes)
         require_own_folders(self.stages[: end + 1], self.work)
+        finished = frozenset(stage.name for stage in self.stages if read_record(stage, self.work).get("finished"))
+        require_ready(self.config, [folder for stage in self.stages for folder in stage.folders(self.work)], finished)
         refuse_inputs(photo_folders(self.config), self.stages, self.work, scenes)
 
     def _run_selected(
@@ -151,7 +154,7 @@ class Runner:
         # MLflow takes seconds to import: not before there is something to do.
         from .tracking import Tracker
 
-        tracker = Tracker(self.config.name)
+        tracker = Tracker(self.config.name, self.work)
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
     def _run_stage(self, stage: Stage, record: dict, tracking, together) -> None:

@@ -1,7 +1,7 @@
 """Stage `data`: makes the data set available, checks every photo, and sets the bad ones aside.
 
-data/quarantine.csv     photos left out, with the reason
-data/usable.json        ids of the others, for each split, and of the training photos with a mask to learn from
+data/quarantine.csv     photos left out, and masks that are not scored with, with the reason
+data/usable.json        ids of the other photos, for each split, of those that are not scored, and of the training photos with a mask to learn from
 data/digests.json       digests of their content, part of every later stage's fingerprint
 """
 
@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tfwsss.config import CocoData, Config
 from tfwsss.data import Dataset, Split, load_split
-from tfwsss.data.check import check_images
+from tfwsss.data.check import Inspection, sort_out
 from tfwsss.data.dataset import MaskFolder
+from tfwsss.data.doctor import diagnose
+from tfwsss.data.mask_check import UNREADABLE
 from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
 from tfwsss.processes import worker_count
@@ -27,6 +33,8 @@ from ..engine.stage import Stage, digest
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 QUARANTINE = "quarantine.csv"
+LONGEST_LINE = 240  # characters of a finding
+LEAST_FREE = 20_000_000  # bytes
 
 
 def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | None:
@@ -79,21 +87,47 @@ def _mask_digest(config: Config, dataset: Dataset, split: str) -> str:
     return digest([file and contents.get(file) for file in files])
 
 
+def _say(findings: list[str]) -> None:
+    """What the doctor has found, in short."""
+    for finding in findings:
+        short = finding if len(finding) <= LONGEST_LINE else f"{finding[:LONGEST_LINE]} ..."
+        console.print(f"  {short}", style="yellow", markup=False)
+    if findings:
+        console.print("  tfwsss data check CONFIG says more", markup=False)
+
+
+def _require_disk(config: Config, work: Path, train: Dataset, photos: list[Inspection]) -> None:
+    """Refuse a disk that the maps of all photos, compressed to half of what they would otherwise need, do not fit on."""
+    pixels = sum(found.height * found.width * max(len(sample.tags), 1) for sample, found in zip(train.samples, photos, strict=True))
+    needed = pixels * np.dtype(config.cams.dtype).itemsize // 2
+    free = shutil.disk_usage(work).free
+    if free < needed + LEAST_FREE:
+        raise DataError(f"{work}: {free / 1e9:.2f} GB free, the maps of {len(train)} photos need about {(needed + LEAST_FREE) / 1e9:.2f} GB; choose another work_dir")
+
+
+def _require_few(bad: int, total: int, allowed: float, what: str, more: str) -> None:
+    if bad > allowed * total:
+        raise DataError(f"{bad} of {total} {what} are unusable, more than data.max_bad_fraction {allowed:g} allows; {more}")
+
+
 def run(context: Context) -> dict[str, float]:
     config = context.config
     folder = context.folder("data")
-    workers = worker_count(config.runtime.workers)
+    datasets = {split: load_split(config.data, split, context.work) for split in SPLITS}
+    tags = config.data.untagged == "leave_out"
+    with progress_bar("check photos", sum(len(dataset) for dataset in datasets.values() if dataset), config.runtime.progress) as bar:
+        diagnosis = diagnose(*datasets.values(), worker_count(config.runtime.workers), bar.advance, require_tags=tags)
     problems: list[tuple] = []
+    unscored: dict[str, list[str]] = {}
+    usable: dict[str, Any] = {"unscored": unscored}
     digests: dict[str, str] = {}
-    usable: dict[str, list[str]] = {}
     metrics: dict[str, float] = {}
-    for split in SPLITS:
-        dataset = load_split(config.data, split, context.work)
+    for split, dataset in datasets.items():
         if dataset is None:
-            usable[split], digests[split], digests[f"{split}_masks"] = [], digest(None), digest(None)
+            usable[split], unscored[split], digests[split], digests[f"{split}_masks"] = [], [], digest(None), digest(None)
             continue
-        with progress_bar(f"check {split} photos", len(dataset.samples), config.runtime.progress) as bar:
-            found, contents = check_images(dataset, workers, bar.advance, require_tags=split == "train" and config.data.untagged == "leave_out")
+        found, contents = sort_out(dataset, diagnosis.photos[split], require_tags=split == "train" and tags)
+        masks = diagnosis.masks[split].unusable if diagnosis.masks[split] else []
         if dataset.strong_masks is not None:
             damaged, strong = check_strong_masks(dataset.subset(contents))
             found += damaged
@@ -101,7 +135,9 @@ def run(context: Context) -> dict[str, float]:
             usable[STRONG_MASKS], digests[STRONG_MASKS] = sorted(strong), digest(strong)
             metrics["train_strong_masks"] = len(strong)
         problems += [(split, problem.id, problem.path, problem.reason) for problem in found]
+        problems += [(split, problem.id, problem.path, f"not scored, mask: {problem.reason}") for problem in masks if problem.id in contents]
         usable[split] = sorted(contents)
+        unscored[split] = sorted({problem.id for problem in masks} & contents.keys())
         kept = dataset.subset(contents)
         digests[split] = digest([kept.classes, [[sample.id, sample.tags, contents[sample.id]] for sample in kept.samples]])
         digests[f"{split}_masks"] = _mask_digest(config, kept, split)
@@ -111,13 +147,16 @@ def run(context: Context) -> dict[str, float]:
     for split, image_id, _, reason in problems[:10]:
         console.print(f"  left out ({split}) {image_id}: {reason}", markup=False)
     if problems:
-        console.print(f"  {len(problems)} photos left out, all in {folder / QUARANTINE}", markup=False)
-    train, bad = len(usable["train"]), metrics["train_quarantined"]
-    if train == 0 or bad > config.data.max_bad_fraction * (train + bad):
-        raise DataError(
-            f"{bad} of {train + bad} training photos are unusable, more than data.max_bad_fraction "
-            f"{config.data.max_bad_fraction:g} allows; see {folder / QUARANTINE}"
-        )
+        console.print(f"  {len(problems)} photos or masks left out, all in {folder / QUARANTINE}", markup=False)
+    _say([finding for finding in (*diagnosis.errors, *diagnosis.warnings) if "photos left out" not in finding])
+    train, bad, allowed = len(usable["train"]), metrics["train_quarantined"], config.data.max_bad_fraction
+    _require_few(bad, train + bad, allowed if train else -1, "training photos", f"see {folder / QUARANTINE}")
+    for split, findings in diagnosis.masks.items():
+        if findings and (unusable := findings.unusable):
+            first = f"the first is {unusable[0].path} ({unusable[0].reason})"
+            scored = findings.report.masks + len(findings.problems[UNREADABLE])
+            _require_few(len(unusable), scored, allowed, f"masks of {split}", f"{first}; all are in {folder / QUARANTINE}; mend them, or run without masks")
+    _require_disk(config, context.work, datasets["train"], diagnosis.photos["train"])
     if STRONG_MASKS in usable and not usable[STRONG_MASKS]:
         raise DataError(f"data.strong_masks: none of the {train} training photos has a mask in {config.data.strong_masks}")
     write_json(folder / USABLE, usable)
@@ -131,5 +170,5 @@ STAGE = Stage(
     data=("files",),
     signatures=file_signatures,
     settings=("data",),
-    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.strong_masks", "tfwsss.data.image"),
+    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.doctor", "tfwsss.data.mask_check", "tfwsss.data.strong_masks", "tfwsss.data.names", "tfwsss.data.image"),
 )

@@ -10,6 +10,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from tfwsss.storage.atomic import read_json, remove, replace_folder, write_json
@@ -20,6 +21,7 @@ from ..engine.stage import Stage
 from .scoring import load_table
 
 SAVED_MODEL = "saved_model"
+WARMUP = "assets.extra"  # TensorFlow's folder for them
 ONNX_NAMES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 
@@ -52,6 +54,16 @@ def _replace(source: Path, target: Path) -> None:
         replace_folder(source, target)
     else:
         source.replace(target)
+
+
+def _log(context: Context, path: Path, folder: str) -> None:
+    """Keep an artefact in MLflow; without the photos in a SavedModel's warm-up requests where photos are not to go there."""
+    if context.config.report.photos_to_tracking or not (path / WARMUP).is_dir():
+        context.run.artifact(path, folder=folder)
+        return
+    for part in sorted(path.iterdir()):
+        if part.name != WARMUP:
+            context.run.artifact(part, folder=f"{folder}/{path.name}")
 
 
 def _check_lower_precisions(context: Context, folder: Path) -> dict:
@@ -145,14 +157,15 @@ def run(context: Context) -> dict[str, float]:
     write_json(folder / "parity.json", parity)
     remove(unchecked)
     for name in ("parity.json", *names):
-        context.run.artifact(folder / name, folder=SAVED_MODEL if name.startswith(SAVED_MODEL) else "")
+        _log(context, folder / name, SAVED_MODEL if name.startswith(SAVED_MODEL) else "")
     metrics = {f"parity/{name}/pixels_within_error": entry["different_pixels"] for name, entry in parity["artefacts"].items()}
     for name, entry in accuracy["variants"].items():
         metrics |= {f"export/{name}/miou": entry["miou"], f"export/{name}/miou_lost": entry["lost"], f"export/{name}/agreement": entry["agreement"]}
     if settings.registered_model:
         tags = {name: str(shared["metadata"][name]) for name in ("licence", "preset", "data_digest")}
         miou = accuracy["reference"]["miou"] if accuracy["images"] else None
-        _register(context, settings.registered_model, examples.read(examples.samples[0]), miou, {**tags, "saved_model_version": str(settings.version)})
+        example = examples.read(examples.samples[0]) if config.report.photos_to_tracking else np.full((96, 128, 3), 127, np.uint8)
+        _register(context, settings.registered_model, example, miou, {**tags, "saved_model_version": str(settings.version)})
     return metrics
 
 

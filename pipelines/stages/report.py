@@ -67,6 +67,8 @@ def validation_row(context: Context, dataset, sample) -> ImageRow:
 
 def _spread(samples, count: int):
     """`count` of the samples, or rows, evenly spaced, so that sorted lists show more than their first class."""
+    if not samples or not count:
+        return []
     positions = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
     return [samples[position] for position in positions]
 
@@ -120,9 +122,13 @@ def run(context: Context) -> dict[str, float]:
             facts=_facts(context, train, validation),
         ),
     )
-    strip(_spread(rows, STRIP_ROWS), folder / STRIP)
-    for name in (PAGE, STRIP):
-        context.run.artifact(folder / name)
+    made = [PAGE]
+    if rows:
+        strip(_spread(rows, STRIP_ROWS), folder / STRIP)
+        made.append(STRIP)
+    if config.report.photos_to_tracking or not rows:
+        for name in made:
+            context.run.artifact(folder / name)
     return {"images": len(rows) + len(doubtful) + len(validation_rows)}
 
 

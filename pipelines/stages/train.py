@@ -100,9 +100,16 @@ def train_stage(
     steps = max(images // settings.batch_size, 1)
     task = Task(model, frozenset(head_layers(model)), batches, loss, steps, metrics or {}, compared)
 
+    def log(entry: dict) -> None:
+        context.run.metrics({key: value for key, value in entry.items() if key != "epoch"}, step=entry["epoch"])
+
+    def on_restore(history: list[dict]) -> None:
+        for entry in history:  # the earlier process may have been killed between an epoch's checkpoint and its log
+            log(entry)
+
     def on_epoch(entry: dict) -> None:
         epoch = entry["epoch"]
-        context.run.metrics({key: value for key, value in entry.items() if key != "epoch"}, step=epoch)
+        log(entry)
         console.print(f"  {name}: epoch {epoch}/{settings.epochs}, " + ", ".join(f"{key} {value:.4g}" for key, value in entry.items() if key != "epoch"))
 
     shown = config.runtime.progress and context.cluster.chief
@@ -117,6 +124,7 @@ def train_stage(
             cluster=context.cluster,
             on_step=bar.advance,
             on_epoch=on_epoch if context.cluster.chief else lambda entry: None,
+            on_restore=on_restore if context.cluster.chief else lambda history: None,
         )
     if context.cluster.chief:
         _save(context, model, folder, history)

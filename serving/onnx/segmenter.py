@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -13,26 +12,13 @@ from .cancellation import Cancellation
 from .crf import dense_crf
 from .errors import ImageError, ModelError
 from .images import load_decoders, to_array
+from .metadata import read_metadata
 from .overlay import overlay
 from .providers import connect
 from .tiling import plan, round_up
 
-FORMAT = "tfwsss.segmenter/1"
 WARM_UP_RUNS = 2  # ONNX Runtime plans its memory at the first photo of a size and takes it at the second
 _TOGETHER = 8  # photos of a list that are in memory at once
-
-
-def _read_metadata(session, path: Path) -> dict:
-    properties = session.get_modelmeta().custom_metadata_map
-    if properties.get("format") != FORMAT:
-        raise ModelError(f"{path}: metadata 'format' is {properties.get('format')!r}, expected {FORMAT!r}; was it exported by tfwsss?")
-    metadata = {}
-    for key, text in properties.items():
-        try:
-            metadata[key] = json.loads(text)
-        except ValueError:
-            metadata[key] = text
-    return metadata
 
 
 class Segmenter:
@@ -86,7 +72,7 @@ class Segmenter:
         if not path.is_file():
             raise ModelError(f"{path}: no such file")
         self._session, self.device = connect(path, device, threads, None if engine_cache is None else Path(engine_cache), spinning)
-        self.metadata = _read_metadata(self._session, path)
+        self.metadata = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.labels: tuple[str, ...] = tuple(self.metadata["labels"])
         self.palette = np.array(self.metadata["palette"], np.uint8)
         self._has_mask = "mask" in self.metadata["outputs"]

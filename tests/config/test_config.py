@@ -1,5 +1,7 @@
 """Configuration files: what a user gets for a typo, how presets build on each other, and that nothing is lost on disk."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from tfwsss.config import Config, schema
 from tfwsss.config.files import PRESET_FOLDER, load_config, parse_config, preset_names
+from tfwsss.config.strict_yaml import load_yaml
 from tfwsss.errors import ConfigError
 
 SCENES = {"format": "scenes"}
@@ -249,6 +252,95 @@ def test_the_corrected_twin_differs_only_in_the_switches():
     assert set(faithful) == set(corrected)
     different = {name for name in faithful if faithful[name] != corrected[name]}
     assert different - {"name", "work_dir"} == {name for name in faithful if name.startswith("switches.")} - {"switches.affinity_width"}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("classifier: {epochs: 3}\ncams: {}\nclassifier: {batch_size: 2}\n", "classifier"),
+        ("classifier: {epochs: 3, batch_size: 2, epochs: 4}\n", "epochs"),
+        ("a: &a {seed: 1, seed: 2}\n<<: *a\n", "seed"),
+        ("data: {format: scenes}\n'data': {format: scenes}\n", "data"),
+    ],
+)
+def test_a_key_that_stands_there_twice_is_refused(tmp_path, text, key):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"c.yaml: not valid YAML: '{key}' stands there a second time\n.*line \d"):
+        load_config(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="stands there a second time"):
+        load_config("demo-scenes", ["classifier={epochs: 1, epochs: 2}"])
+
+
+def test_merge_keys_mean_what_they_mean_elsewhere():
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 3}\nd: {<<: *b, <<: *a}\n"
+    loaded = load_yaml(text)
+    assert loaded["c"] == yaml.safe_load(text)["c"] == {"x": 3, "y": 1, "z": 2}
+    assert loaded["d"] == {"x": 1, "y": 1, "z": 2}
+
+
+def bomb(kind: str) -> str:
+    if kind == "lists":
+        return "a0: &a0 [1, 2]\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(30)) + "cams: {scales: *a30}\n"
+    first = "a0: &a0 {k: 1}\n" if kind == "few" else "a0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(3000)) + "}\n"
+    return first + "".join(f"a{n + 1}: &a{n + 1} {{<<: [{', '.join([f'*a{n}'] * 40)}]}}\n" for n in range(60))
+
+
+@pytest.mark.parametrize("kind", ["few", "many", "lists"])
+def test_a_bomb_of_aliases_ends_in_time(tmp_path, kind):
+    (tmp_path / "c.yaml").write_text("data: {format: scenes}\n" + bomb(kind))
+    with pytest.raises(ConfigError) as found:
+        load_config(tmp_path / "c.yaml")
+    assert len(str(found.value)) < 20_000
+
+
+@pytest.mark.parametrize("text", ["seed: 2020-13-45", "seed: !!binary '@'", "seed: !!int x", "a: &a [*a]\n", "? {a: 1}\n: 2", "a: \"\\ud800\"", "\udc80", "seed: 1__"])
+def test_values_that_only_look_like_values(tmp_path, text):
+    (tmp_path / "c.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text("seed: 7\n")
+    (tmp_path / "c.yaml").write_text(
+        "extends: ~/base.yaml\nwork_dir: ~/runs\nsegmenter: {model: {weights: ~/w.h5}}\n"
+        "data: {format: folder, root: ~/photos, val_csv: ~/val.csv, mask_folder: ~/masks}\n"
+    )
+    config = load_config("~/c.yaml", ["data.train_csv=~/t.csv"])
+    assert (config.seed, config.work_dir, config.segmenter.model.weights) == (7, tmp_path / "runs", f"{tmp_path}/w.h5")
+    assert (config.data.root, config.data.val_csv, config.data.train_csv) == (tmp_path / "photos", f"{tmp_path}/val.csv", f"{tmp_path}/t.csv")
+    coco = parse_config({"data": {"format": "coco", "train_json": "~/a.json", "train_images": "~/a"}})
+    assert coco.data.train_json == tmp_path / "a.json"
+    voc = parse_config({"data": {"format": "voc", "root": "./~", "tags": "~/tags.npy", "train_list": "~/list.txt"}})
+    assert (voc.data.root, voc.data.tags, voc.data.train_list) == (Path("./~"), tmp_path / "tags.npy", f"{tmp_path}/list.txt")
+    with pytest.raises(ConfigError, match="work_dir: no home folder is known for ~nobody-of-this-name; write the path out"):
+        parse_config({"data": {"format": "scenes"}, "work_dir": "~nobody-of-this-name/x"})
+    with pytest.raises(ConfigError, match="no home folder"):
+        load_config("~nobody-of-this-name/c.yaml")
+
+
+def test_what_the_models_and_downloads_have_is_known_to_the_configuration():
+    from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
+    from tfwsss.models.backbones import BACKBONES
+    from tfwsss.weights.imagenet import APPLICATIONS
+
+    assert {name: set(backbone.output_strides) for name, backbone in BACKBONES.items()} == {name: set(strides) for name, strides in OUTPUT_STRIDES.items()}
+    assert {name: set(application.widths) for name, application in APPLICATIONS.items()} == {name: set(widths) for name, widths in IMAGENET_WIDTHS.items()}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"backbone": "vgg16", "output_stride": 16}, "segmenter.model: output_stride: found 16, expected 8 for vgg16"),
+        ({"backbone": "resnet50irn"}, "output_stride: found 8, expected 16 for resnet50irn"),
+        ({"weights": "imagenet"}, "weights: nothing to download for resnet38 of width 1; give a file, or take one of vgg16"),
+        ({"backbone": "mobilenet", "width": 0.3, "weights": "imagenet"}, "nothing to download for mobilenet of width 0.3"),
+    ],
+)
+def test_strides_and_downloads_that_there_are_not(model, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"data": SCENES, "segmenter": {"model": model}})
 
 
 def test_an_engine_that_is_not_installed_is_refused_with_the_configuration(monkeypatch):

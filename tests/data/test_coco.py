@@ -194,6 +194,62 @@ def test_a_changed_file_is_read_again(write):
     assert read_coco(write([annotation(1, 7, 18, [])]), "train").samples[0].tags == (0,)
 
 
+BOX_ONLY = [None, [], [[]], {}, [[1, 2, 3, 4]]]
+
+
+@pytest.mark.parametrize("shape", BOX_ONLY)
+def test_a_photo_with_a_box_but_no_outline_has_no_mask(write, shape):
+    images = [{"id": number, "file_name": f"{number}.jpg", "height": 12, "width": 20} for number in (7, 8, 9)]
+    boxes = [annotation(1, 7, 44, shape), annotation(2, 8, 44, shape)]
+    dataset = read_coco(write(boxes, images=images), "train")
+    assert dataset.masks is None and dataset.samples[0].tags == (2,)
+    assert dataset.remarks == ("2 of 3 photos have objects with a box but no outline: they have no mask and are not scored",)
+    outlined = [*boxes, annotation(3, 8, 18, [rectangle(0, 0, 4, 4)]), annotation(4, 9, 18, [rectangle(0, 0, 4, 4)])]
+    dataset = read_coco(write(outlined, images=images), "train")
+    assert [dataset.mask(sample) is None for sample in dataset.samples] == [True, True, False]
+
+
+def test_a_field_that_is_absent_is_a_box_without_outline(write):
+    bare = annotation(1, 7, 44, [])
+    del bare["segmentation"]
+    assert read_coco(write([bare]), "train").masks is None
+
+
+@pytest.mark.parametrize("root", ["bottle", "things"])
+def test_the_root_category_is_no_class(write, root):
+    categories = [{"id": 0, "name": root, "supercategory": "none"}, {"id": 1, "name": "bottle", "supercategory": root}]
+    dataset = read_coco(write([annotation(1, 7, 1, [rectangle(0, 0, 4, 4)])], categories=categories), "train")
+    assert dataset.classes == ("bottle",) and dataset.samples[0].tags == (0,)
+    assert dataset.remarks == (f"categories that no object has and that only stand above others are no classes: {root!r}",)
+    # In use, it is a class like the others, and then two of one name are ambiguous.
+    used = write([annotation(1, 7, 0, [rectangle(0, 0, 4, 4)])], categories=categories)
+    if root == "bottle":
+        with pytest.raises(DataError, match=r"train.json: categories: 'bottle' more than once; name those to use in data.classes"):
+            read_coco(used, "train")
+    else:
+        assert read_coco(used, "train").classes == ("things", "bottle")
+
+
+@pytest.mark.parametrize(("value", "crowd"), [("0", False), ("1", True), (0, False), (1, True), (False, False), (True, True), (None, False)])
+def test_iscrowd_is_read_for_what_it_means(write, value, crowd):
+    label = only_mask(write([annotation(1, 7, 18, [rectangle(0, 0, 20, 12)], crowd=value)]))
+    assert set(np.unique(label)) == ({255} if crowd else {1})
+
+
+@pytest.mark.parametrize("value", ["no", 2, [], "false"])
+def test_an_iscrowd_that_means_nothing_is_refused(write, value):
+    with pytest.raises(DataError, match=r"train.json: annotation 1: iscrowd: .* expected 0 or 1"):
+        read_coco(write([annotation(1, 7, 18, [rectangle(0, 0, 4, 4)], crowd=value)]), "train")
+
+
+def test_ids_that_stand_there_twice_are_refused(write):
+    images = [{"id": 7, "file_name": name, "height": 12, "width": 20} for name in ("one.jpg", "two.jpg")]
+    with pytest.raises(DataError, match="images: an id stands there more than once"):
+        read_coco(write([], images=images), "train")
+    with pytest.raises(DataError, match="categories: an id stands there more than once"):
+        read_coco(write([], categories=[{"id": 1, "name": "dog"}, {"id": 1, "name": "cat"}]), "train")
+
+
 def test_evaluation_file_without_its_photos(write):
     config = write([]).model_copy(update={"val_images": None})
     with pytest.raises(DataError, match=r"data\.val_images"):

@@ -274,3 +274,17 @@ def test_a_jpeg_of_many_scans_is_refused_before_decoding(tmp_path):
         read_image(path)
     path.write_bytes(data[:-2] + last * 50 + b"\xff\xd9")
     assert read_image(path).ndim == 3
+
+
+def test_a_message_gives_the_reason_as_it_is(tmp_path, monkeypatch):
+    import os
+
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("f")
+    (tmp_path / "a").mkdir()
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 60).convert("RGB").save(buffer, "JPEG")
+    (tmp_path / "c").write_bytes(buffer.getvalue()[:-300])
+    for name, reason in (("a", "a: a folder, expected the file of a photo"), ("f", "f: not a regular file"), ("c", "c: cannot be decoded: .*[Tt]runcated")):
+        with pytest.raises(ImageError, match=reason):
+            read_image(name)

@@ -1,28 +1,24 @@
 """The configuration of a whole pipeline: typed sections, YAML files, the list of fields, errors that name a field."""
 
+from tfwsss.config.data import CocoData, Data, FolderData, ScenesData, VocData
 from tfwsss.config.schema import (
     NAMED_ALPHAS,
     AffinityNet,
     Augmentation,
     Classifier,
-    CocoData,
     Config,
     Crf,
-    Data,
     Fidelity,
     FixedAlphas,
-    FolderData,
     LabelCrf,
     Model,
     Optimizer,
-    ScenesData,
-    Section,
     Segmenter,
     Serving,
     Switches,
     Training,
-    VocData,
 )
+from tfwsss.config.section import Section
 
 __all__ = [
     "AffinityNet",

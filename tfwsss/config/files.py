@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from tfwsss.config import Config
 from tfwsss.config.errors import describe
+from tfwsss.config.strict_yaml import YAML_ERRORS, load_yaml
 from tfwsss.errors import ConfigError
 
 PRESET_FOLDER = Path(__file__).parents[1] / "configs"
@@ -24,7 +24,11 @@ def preset_names() -> list[str]:
 
 
 def _find(name, folder: Path | None = None) -> Path:
-    candidates = [Path(name)] if folder is None else [folder / name]
+    try:
+        name = Path(name).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{name}: no home folder is known for it; write the path out") from None
+    candidates = [name] if folder is None else [folder / name]
     candidates += [PRESET_FOLDER / name, PRESET_FOLDER / f"{name}.yaml"]
     for path in candidates:
         if path.is_file():
@@ -36,8 +40,8 @@ def _find(name, folder: Path | None = None) -> Path:
 
 def _read_yaml(path: Path) -> dict:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        value = load_yaml(path.read_text(encoding="utf-8-sig"))
+    except YAML_ERRORS as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
@@ -77,8 +81,8 @@ def _apply_override(values: dict, override: str) -> dict:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r}: expected section.field=value")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        value = load_yaml(text)
+    except YAML_ERRORS as error:
         raise ConfigError(f"--set {override!r}: the value is not valid YAML: {error}") from None
     *sections, field = key.strip().split(".")
     nested = {field: value}

@@ -10,8 +10,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -19,8 +17,12 @@ from pydantic import (
     model_validator,
 )
 
+from tfwsss.config.data import Data
+from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
+from tfwsss.config.section import Fraction, Section, Seed
+from tfwsss.config.text import PathText, UserPath
+
 Fidelity = Literal["faithful", "corrected"]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _ascending(interval: tuple) -> tuple:
@@ -38,75 +40,7 @@ def _installed(engine: str) -> str:
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Section(BaseModel):
-    """Unknown keys are errors: a misspelt field must not be ignored. Numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-# ----------------------------------------------------------------------------------------------------- data
-
-
-class DataSection(Section):
-    classes: tuple[str, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
-    max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
-    untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
-    max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
-
-
-class VocData(DataSection):
-    """PASCAL VOC devkit layout: JPEGImages/, ImageSets/Segmentation/*.txt, Annotations/ and mask folders."""
-
-    format: Literal["voc"]
-    root: Path = Field(description="folder that holds JPEGImages/ (VOCdevkit/VOC2012)")
-    train_list: str = Field("train", description="ImageSets/Segmentation/<name>.txt, or a path to a list of ids or of PSA lines")
-    val_list: str | None = Field("val", description="as train_list; None: no evaluation images")
-    tags: Literal["xml"] | Path = Field("xml", description="'xml': Annotations/*.xml; else a cls_labels.npy or a CSV (image,tags), relative to root")
-    mask_folder: str | None = Field("SegmentationClass", description="indexed masks, for scoring only; None or absent: no scores")
-    train_mask_list: str | None = Field(None, description="as train_list: the training photos whose masks in mask_folder count in scores; None: all that have one")
-    strong_masks: str | None = Field(None, description="folder of indexed masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
-
-
-class CocoData(DataSection):
-    """COCO: an instances JSON and an image folder per split; tags are the categories that occur."""
-
-    format: Literal["coco"]
-    train_json: Path
-    train_images: Path
-    val_json: Path | None = None
-    val_images: Path | None = None
-    strong_masks: Path | None = Field(None, description="instances file whose shapes training may learn from, see segmenter.labels, often train_json itself; None: there are none")
-
-
-class FolderData(DataSection):
-    """A folder of photos and a CSV `image,tags` with `|` between tags; any file names, nested folders."""
-
-    format: Literal["folder"]
-    root: Path
-    train_csv: str = Field("tags.csv", description="relative to root; image paths in it are relative to root")
-    val_csv: str | None = Field(None, description="as train_csv; None: no evaluation images")
-    val_fraction: Fraction = Field(0.0, description="without val_csv: this part of train_csv is held out, chosen by the hash of the image path")
-    mask_folder: str | None = Field(None, description="indexed PNG masks <image path without suffix>.png, for scoring only")
-    strong_masks: str | None = Field(None, description="folder of such masks, relative to root, that training may learn from, see segmenter.labels; None: there are none")
-
-
-class ScenesData(DataSection):
-    """Generated scenes with exact masks, written below the work directory; deterministic by seed."""
-
-    format: Literal["scenes"]
-    train_images: PositiveInt = 300
-    val_images: PositiveInt = 100
-    size: PositiveInt = Field(128, description="pixels of the long side; the other side varies")
-    empty_fraction: Fraction = Field(0.0, description="part of the scenes that show no object of any class; see untagged")
-    strong_masks: Literal["exact"] | None = Field(None, description="exact: training may learn from the masks the scenes were drawn with, see segmenter.labels")
-    seed: Seed = 0
-
-
-Data = Annotated[VocData | CocoData | FolderData | ScenesData, Field(discriminator="format")]
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -122,7 +56,17 @@ class Model(Section):
     output_stride: Literal[8, 16, 32] = 8
     batch_norm: Literal["frozen", "train"] = Field("frozen", description="frozen: running statistics and fixed gamma/beta as in PSA; train: for training from scratch")
     freeze: bool = Field(True, description="keep the first blocks fixed as PSA does; False for training from scratch")
-    weights: str | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+    weights: PathText | None = Field(None, description="start weights: 'imagenet', a file, 'classifier' (the classifier stage's result) or None for random")
+
+    @model_validator(mode="after")
+    def _to_be_had(self):
+        strides = OUTPUT_STRIDES[self.backbone]
+        if self.output_stride not in strides:
+            raise ValueError(f"output_stride: found {self.output_stride}, expected {' or '.join(map(str, strides))} for {self.backbone}")
+        if self.weights == "imagenet" and self.width not in IMAGENET_WIDTHS.get(self.backbone, ()):
+            there = ", ".join(f"{name} (width {', '.join(map(str, widths))})" for name, widths in IMAGENET_WIDTHS.items())
+            raise ValueError(f"weights: nothing to download for {self.backbone} of width {self.width:g}; give a file, or take one of {there}")
+        return self
 
 
 class Optimizer(Section):
@@ -319,7 +263,8 @@ class Serving(Section):
 
 
 class Report(Section):
-    images: PositiveInt = Field(12, description="number of training and of evaluation images shown")
+    images: NonNegativeInt = Field(12, description="number of training and of evaluation images shown")
+    photos_to_tracking: bool = Field(True, description="False: nothing that shows a photo is sent to MLflow; the report and warm-up requests stay in the work directory")
 
 
 class Switches(Section):
@@ -351,7 +296,7 @@ class Runtime(Section):
 class Config(Section):
     name: str = Field("tfwsss", description="MLflow experiment")
     seed: Seed = 0
-    work_dir: Path = Path("runs/tfwsss")
+    work_dir: UserPath = Path("runs/tfwsss")
     data: Data
     classifier: Classifier = Classifier()
     cams: Cams = Cams()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
+from tfwsss.data.names import unusable_ids
 from tfwsss.errors import ImageError
 from tfwsss.processes import isolated_map, usable_cores
 
@@ -39,18 +40,21 @@ class Inspection:
         height, width: pixels, upright; 0 when it cannot be decoded.
         digest: BLAKE2b-128 of the file's bytes, hexadecimal; "" when it cannot be read.
         reason: why it is not usable; "" when it is.
+        brightest: the largest value of all pixels and channels, 0..255; -1 when it cannot be decoded.
     """
 
     height: int
     width: int
     digest: str
     reason: str
+    brightest: int = -1
 
 
 def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     """Decode one photo completely. Never raises for a bad file."""
     try:
-        height, width = read_image(path, max_megapixels).shape[:2]
+        pixels = read_image(path, max_megapixels)
+        (height, width), brightest = pixels.shape[:2], int(pixels.max())
         digest = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
             for block in iter(lambda: file.read(BLOCK), b""):
@@ -62,7 +66,7 @@ def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     reason = ""
     if min(height, width) < MIN_SIDE:
         reason = f"too small: {width}x{height} px, expected at least {MIN_SIDE}x{MIN_SIDE}"
-    return Inspection(height, width, digest.hexdigest(), reason)
+    return Inspection(height, width, digest.hexdigest(), reason, brightest)
 
 
 def inspect_images(
@@ -76,7 +80,8 @@ def inspect_images(
         on_progress: called with the number of photos done since the last call.
 
     Returns:
-        One inspection a sample, in the order of the samples. A photo that kills its worker process is a bad photo.
+        One inspection a sample, in the order of the samples. A photo that kills its worker process is a bad photo, and so is
+        one after which no result can be called.
     """
     tasks = [(sample.image, dataset.max_megapixels) for sample in dataset.samples]
     workers = workers or usable_cores()
@@ -85,6 +90,10 @@ def inspect_images(
         results[index] = result or results[index]
         if on_progress is not None:
             on_progress(1)
+    reasons = unusable_ids(sample.id for sample in dataset.samples)
+    for index, sample in enumerate(dataset.samples):
+        if sample.id in reasons and not results[index].reason:
+            results[index] = replace(results[index], reason=reasons[sample.id])
     return results
 
 
@@ -98,7 +107,7 @@ def check_images(
     """Find the photos that a run must leave out.
 
     Reasons: the file is missing, empty, truncated or no image; it is larger than `dataset.max_megapixels`; a side is
-    shorter than 32 pixels; or, with `require_tags` (training), it has no tag.
+    shorter than 32 pixels; results cannot be called after it (`tfwsss.data.names.unusable_ids`); or, with `require_tags` (training), it has no tag.
 
     Args:
         dataset, workers, on_progress: as in `inspect_images`.
@@ -107,8 +116,13 @@ def check_images(
     Returns:
         The problems in the order of the samples, and a digest of the file's bytes (hexadecimal) for every other id.
     """
+    return sort_out(dataset, inspect_images(dataset, workers, on_progress), require_tags=require_tags)
+
+
+def sort_out(dataset: Dataset, inspections: list[Inspection], *, require_tags: bool = False) -> tuple[list[Problem], dict[str, str]]:
+    """As `check_images`, of photos that have been inspected."""
     problems, digests = [], {}
-    for sample, found in zip(dataset.samples, inspect_images(dataset, workers, on_progress), strict=True):
+    for sample, found in zip(dataset.samples, inspections, strict=True):
         reason = found.reason
         if not reason and require_tags and not sample.tags:
             reason = "no tag: none of the classes is among its tags"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfwsss.errors import DataError
+from tfwsss.storage.atomic import require_regular
 
 # What NumPy and Python 2 and 3 write into such a file; containers are what the unpickler makes an object of its own for.
 _CONTAINERS = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "LIST", "EMPTY_LIST", "DICT", "EMPTY_DICT"}
@@ -128,6 +129,7 @@ def read_cls_labels(path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     try:
+        require_regular(path)
         with path.open("rb") as file:
             shape, _, dtype = _header(file)
             if shape != () or dtype != np.dtype(object):

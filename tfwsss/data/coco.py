@@ -16,7 +16,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from tfwsss.config import CocoData
-from tfwsss.data.dataset import Dataset, Sample, class_positions, relative_photo_path
+from tfwsss.data.dataset import Dataset, Sample, class_positions
+from tfwsss.data.names import existing, normal, photo_id, relative_photo_path
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import IGNORE
 
@@ -24,8 +25,10 @@ from tfwsss.storage.artifacts import IGNORE
 def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | None:
     """Read one split.
 
-    Classes are `config.classes`, else the categories of the training file in its order. The id of a photo is its
-    `file_name` without suffix. An object, also a crowd, gives its photo the tag of its category.
+    Classes are `config.classes`, else the categories of the training file in its order, but for those that no annotation
+    uses and that are the supercategory of others, as Roboflow writes one. The id of a photo is its `file_name` without
+    suffix. An object, also a crowd, gives its photo the tag of its category. A photo with an object that has no outline,
+    only a box, has no mask.
 
     Returns:
         The data set; None for "val" when the configuration has no evaluation file.
@@ -42,11 +45,12 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     if folder is None or not folder.is_dir():
         raise DataError(f"data.{split}_images: {folder} is not a folder")
     index = _load(path)
-    names = {number: category["name"] for number, category in index.cats.items()}
-    classes = config.classes
+    names = {number: _name(category) for number, category in index.cats.items()}
+    classes, remarks = config.classes, []
     if classes is None:
-        train = index if split == "train" else _load(config.train_json)
-        classes = tuple(category["name"] for category in train.dataset["categories"])
+        classes, roots = _classes(config.train_json, index if split == "train" else _load(config.train_json))
+        if roots:
+            remarks.append(f"categories that no object has and that only stand above others are no classes: {', '.join(map(repr, roots))}")
     positions = class_positions(classes)
     if split == "train" and (absent := [name for name in classes if name not in names.values()]):
         raise DataError(f"data.classes: {', '.join(absent)}: no such category in {path}")
@@ -55,32 +59,70 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     seen: dict[str, Path] = {}
     for number, photo in index.imgs.items():
         relative = relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")
-        image_id = relative.with_suffix("").as_posix()
+        image_id = photo_id(relative)
         if image_id in seen:
             raise DataError(f"{path}: {relative} and {seen[image_id]} differ only by suffix, or are the same photo")
         seen[image_id] = relative
         tags = {names[annotation["category_id"]] for annotation in index.imgToAnns[number]}
         unknown.update(tags - positions.keys())
-        samples.append(Sample(image_id, folder / relative, tuple(sorted(positions[t] for t in tags if t in positions))))
+        samples.append(Sample(image_id, existing(folder / relative), tuple(sorted(positions[t] for t in tags if t in positions))))
     if not samples:
         raise DataError(f"{path}: lists no images")
     numbers = dict(zip(seen, index.imgs, strict=True))
-    masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
+    boxes = {number for number, annotations in index.imgToAnns.items() if not all(map(_has_outline, annotations))}
+    if boxes:
+        remarks.append(f"{len(boxes)} of {len(samples)} photos have objects with a box but no outline: they have no mask and are not scored")
+    masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels) if not boxes or any(map(_has_outline, index.dataset["annotations"])) else None
     strong_masks = _strong_masks(config, config.strong_masks, positions) if split == "train" and config.strong_masks is not None else None
-    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
+    return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks, tuple(remarks))
 
 
 def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
-    return {number: positions.get(category["name"], IGNORE - 1) + 1 for number, category in index.cats.items()}
+    return {number: positions.get(_name(category), IGNORE - 1) + 1 for number, category in index.cats.items()}
 
 
 def _strong_masks(config: CocoData, path: Path, positions: dict[str, int]) -> CocoMasks:
     index = _load(path)
     numbers = {
-        relative_photo_path(str(photo["file_name"]), f"{path}, image {number}").with_suffix("").as_posix(): number
+        photo_id(relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")): number
         for number, photo in index.imgs.items()
     }
     return CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
+
+
+def _name(category: dict) -> str:
+    return normal(category["name"].strip())
+
+
+def _classes(path: Path, index: COCO) -> tuple[tuple[str, ...], list[str]]:
+    """(names of the categories, names of those that only stand above others)"""
+    used = {annotation["category_id"] for annotation in index.dataset["annotations"]}
+    categories = index.dataset["categories"]
+    above = [(category["id"], category.get("supercategory")) for category in categories]
+    roots = [one for one in categories if one["id"] not in used and any(one["name"] == name and one["id"] != below for below, name in above)]
+    names = tuple(_name(category) for category in categories if category not in roots)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: categories: {', '.join(map(repr, twice))} more than once; name those to use in data.classes")
+    return names, [_name(category) for category in roots]
+
+
+def _has_outline(annotation: dict) -> bool:
+    shape = annotation.get("segmentation")
+    if isinstance(shape, list):
+        return any(not isinstance(points, list) or len(points) >= 6 for points in shape)
+    return shape is not None and shape != {}
+
+
+def _is_crowd(annotation: dict) -> bool:
+    """COCO has 0 and 1; some tools write them as text, as truth values or not at all.
+
+    Raises:
+        DataError: the field is something else.
+    """
+    value = annotation.get("iscrowd")
+    if str(value) not in ("0", "1", "None", "False", "True"):
+        raise DataError(f"annotation {annotation.get('id')}: iscrowd: {value!r}, expected 0 or 1")
+    return str(value) in ("1", "True")
 
 
 @dataclass(frozen=True)
@@ -102,7 +144,8 @@ class CocoMasks:
     max_megapixels: float
 
     def __call__(self, sample: Sample) -> np.ndarray | None:
-        """[H, W] uint8: objects over crowds (255), small ones over large ones; None for a photo the file does not list.
+        """[H, W] uint8: objects over crowds (255), small ones over large ones; None where an object has no outline, and for a photo
+        that the file does not list.
 
         Raises:
             DataError: a shape is malformed or lies outside the photo.
@@ -115,12 +158,14 @@ class CocoMasks:
         where = f"{self.path}, image {number}"
         if height < 1 or width < 1 or height * width / 1e6 > self.max_megapixels:
             raise DataError(f"{where}: {width}x{height} px, the limit is {self.max_megapixels:.4g} megapixels")
+        if not all(map(_has_outline, self.index.imgToAnns[number])):
+            return None  # what is under a box is neither the object nor background
         label = np.zeros((height, width), np.uint8)
         # Areas cover each other in COCO; the smaller object is nearly always the one in front.
-        order = sorted(self.index.imgToAnns[number], key=lambda a: (not a.get("iscrowd"), -a.get("area", 0)))
+        order = sorted(self.index.imgToAnns[number], key=lambda a: (not _is_crowd(a), -float(a.get("area") or 0)))
         for annotation in order:
             inside = _draw(annotation, height, width, f"{where}, annotation {annotation.get('id')}")
-            label[inside] = IGNORE if annotation.get("iscrowd") else self.labels[annotation["category_id"]]
+            label[inside] = IGNORE if _is_crowd(annotation) else self.labels[annotation["category_id"]]
         return label
 
 
@@ -139,9 +184,7 @@ def _draw(annotation: dict, height: int, width: int, where: str) -> np.ndarray:
             if drawn.max() > 1 or int(drawn.sum()) != int(rle.area(shape)):
                 raise DataError(f"{where}: run lengths do not add up to {height}x{width} pixels")
             return drawn.astype(bool)
-        polygons = [_polygon(points, height, width) for points in shape or [] if len(points) >= 6]
-        if not polygons:
-            return np.zeros((height, width), bool)
+        polygons = [_polygon(points, height, width) for points in shape if len(points) >= 6]
         return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
     except DataError:
         raise
@@ -161,6 +204,8 @@ def _load(path: Path) -> COCO:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not path.is_file():
+        raise DataError(f"{path}: not a regular file")
     return _load_version(path, status.st_mtime_ns, status.st_size)
 
 
@@ -172,17 +217,25 @@ def _load_version(path: Path, mtime_ns: int, size: int) -> COCO:
         for key in ("images", "annotations", "categories"):
             if not isinstance(index.dataset.get(key), list):
                 raise DataError(f"{path}: no list {key!r}: not a COCO instances file")
+            if key != "annotations" and len({entry["id"] for entry in index.dataset[key]}) < len(index.dataset[key]):
+                raise DataError(f"{path}: {key}: an id stands there more than once")
         for photo in index.imgs.values():
             photo["file_name"], photo["height"], photo["width"]
         for annotation in index.dataset["annotations"]:
             if annotation["category_id"] not in index.cats or annotation["image_id"] not in index.imgs:
                 raise DataError(f"{path}: annotation {annotation.get('id')}: its image or category is not in the file")
-        if not index.cats or any("name" not in category for category in index.cats.values()):
+            try:
+                _is_crowd(annotation)
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
+        if not index.cats or not all(isinstance(category.get("name"), str) for category in index.cats.values()):
             raise DataError(f"{path}: no categories with names")
         return index
     except DataError:
         raise
     except KeyError as error:
         raise DataError(f"{path}: an entry lacks the field {error}") from None
-    except (ValueError, TypeError, AssertionError, AttributeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, AssertionError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a COCO instances file: {error}") from None

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from tfwsss.data.image import read_image, read_mask
-from tfwsss.errors import DataError
+from tfwsss.data.names import existing
+from tfwsss.errors import DataError, ImageError
 from tfwsss.storage.artifacts import IGNORE
+
+BACKGROUND = "background"  # name of label 0 in tables and exports
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Dataset:
         strong_masks: the same of the masks that training may learn from (`data.strong_masks`), or None.
         max_megapixels: photos and masks whose header announces more are refused.
         unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
+        unscored: ids of photos whose mask cannot be used; they count as photos without one.
+        remarks: what else the reader took otherwise than it stands in the files, one line each.
     """
 
     classes: tuple[str, ...]
@@ -49,6 +54,8 @@ class Dataset:
     max_megapixels: float = 50.0
     unknown_tags: tuple[tuple[str, int], ...] = ()
     strong_masks: Callable[[Sample], np.ndarray | None] | None = None
+    remarks: tuple[str, ...] = ()
+    unscored: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -79,7 +86,7 @@ class Dataset:
         Raises:
             ImageError: the mask's file is damaged or no label map.
         """
-        return None if self.masks is None else self.masks(sample)
+        return None if self.masks is None or sample.id in self.unscored else self.masks(sample)
 
     def strong_mask(self, sample: Sample) -> np.ndarray | None:
         """The label map that training may learn from, [H, W] uint8, or None where there is none.
@@ -124,8 +131,8 @@ class MaskFolder:
     only: frozenset[str] | None = None
 
     def path(self, sample: Sample) -> Path:
-        """Where the sample's mask would be."""
-        return self.folder / f"{sample.id}.png"
+        """Where the sample's mask is, or would be."""
+        return existing(self.folder / f"{sample.id}.png")
 
     def counts(self, sample: Sample) -> bool:
         """Whether the sample's mask counts, if it has one."""
@@ -134,8 +141,11 @@ class MaskFolder:
     def __call__(self, sample: Sample) -> np.ndarray | None:
         """[H, W] uint8 with the data set's labels; None when the file does not exist or does not count."""
         path = self.path(sample)
-        if not self.counts(sample) or not path.is_file():
-            return None
+        try:
+            if not self.counts(sample) or not path.is_file():
+                return None
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read: {error.strerror}") from None
         table = np.full(256, IGNORE, np.uint8)
         for value, label in self.labels:
             table[value] = label
@@ -147,31 +157,18 @@ class MaskFolder:
         return tuple(sorted(found - {value for value, _ in self.labels} - {IGNORE}))
 
 
-def relative_photo_path(text: str, where: str) -> Path:
-    """A photo's path as a list or table gives it, with either kind of separator, checked to stay below its root.
-
-    Args:
-        text: the path; a drive letter, a leading "/" or a ".." part is refused.
-        where: "file, line n" for the message.
-
-    Raises:
-        DataError: the path is empty or leaves the root.
-    """
-    path = Path(text.strip().replace("\\", "/"))
-    if not path.name or "\0" in text:
-        raise DataError(f"{where}: {text!r} is not the path of a file")
-    if path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"):
-        raise DataError(f"{where}: {text!r} leaves the data set's folder, expected a path relative to it")
-    return path
-
-
 def class_positions(classes: Iterable[str]) -> dict[str, int]:
     """Index of each class name.
 
     Raises:
-        DataError: a name occurs twice, or there is none.
+        DataError: a name occurs twice, is empty or that of the background, or there is none.
     """
     names = tuple(classes)
+    for name in names:
+        if name.strip() != name or not name:
+            raise DataError(f"data.classes: {name!r} is empty or begins or ends with a blank, as no tag does")
+        if name == BACKGROUND:
+            raise DataError(f"class {name!r}: this is what label 0 is called; photos of it get no tag, with data.untagged: background")
     positions = {name: index for index, name in enumerate(names)}
     if len(positions) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

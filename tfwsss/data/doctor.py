@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from tfwsss.data.check import Inspection, inspect_images
-from tfwsss.data.dataset import Dataset, MaskFolder, Sample
-from tfwsss.errors import DataError
-from tfwsss.storage.artifacts import IGNORE
+from tfwsss.data.dataset import Dataset, Sample
+from tfwsss.data.mask_check import OTHER_SIZE, UNKNOWN_VALUES, UNREADABLE, MaskFindings, MaskReport, examine_masks
 
 EXAMPLES = 5  # names given with a finding
-
-
-@dataclass(frozen=True)
-class MaskReport:
-    """Masks of one split against its photos and tags.
-
-    Attributes:
-        masks: number of photos that have one.
-        tagged_not_drawn: for each class, photos with the tag whose mask does not show it.
-        drawn_not_tagged: for each class, photos whose mask shows it but that lack the tag.
-        ignored: part of the pixels that is 255, 0..1.
-    """
-
-    masks: int
-    tagged_not_drawn: dict[str, int]
-    drawn_not_tagged: dict[str, int]
-    ignored: float
+DARK = 20  # of 255; 12 bits stored in 16 reach 15
 
 
 @dataclass(frozen=True)
@@ -66,16 +48,20 @@ class Diagnosis:
         splits: a report for "train" and, where there is one, "val".
         errors: findings that leave photos out or make results wrong.
         warnings: findings to look at.
+        photos, masks: what was found in each, by split; not part of the text and of `to_dict`.
     """
 
     classes: tuple[str, ...]
     splits: dict[str, SplitReport] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    photos: dict[str, list[Inspection]] = field(default_factory=dict, repr=False)
+    masks: dict[str, MaskFindings | None] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict:
         """Everything in JSON's types."""
-        return asdict(self)
+        shown = {"classes": self.classes, "errors": self.errors, "warnings": self.warnings}
+        return {"splits": {split: asdict(report) for split, report in self.splits.items()}, **shown}
 
     def render(self) -> str:
         """Plain text for a terminal."""
@@ -106,14 +92,15 @@ def diagnose(
         require_tags: whether a training photo without a tag is an error (data.untagged: leave_out).
     """
     diagnosis = Diagnosis(train.classes)
-    found = {}
+    found = diagnosis.photos
     for split, dataset in (("train", train), ("val", val)):
         if dataset is None:
             continue
         found[split] = inspect_images(dataset, workers, on_progress)
         _examine_photos(diagnosis, split, dataset, found[split])
         _examine_tags(diagnosis, split, dataset, require_tags)
-        masks = _examine_masks(diagnosis, split, dataset, found[split])
+        diagnosis.masks[split] = examine_masks(dataset, found[split])
+        masks = _examine_masks(diagnosis, split, diagnosis.masks[split])
         diagnosis.splits[split] = _tables(split, dataset, found[split], masks)
     _examine_class_names(diagnosis, train, val)
     _examine_duplicates(diagnosis, {"train": train, "val": val}, found)
@@ -132,6 +119,11 @@ def _examine_photos(diagnosis: Diagnosis, split: str, dataset: Dataset, found: l
             by_kind[inspection.reason.split(":")[0]].append(f"{sample.image} ({inspection.reason})")
     for kind, names in sorted(by_kind.items()):
         diagnosis.errors.append(f"{split}: {len(names)} photos left out, {kind}: {_named(names)}")
+    dark = [f"{sample.id} ({inspection.brightest})" for sample, inspection in zip(dataset.samples, found, strict=True) if 0 <= inspection.brightest < DARK]
+    if dark:
+        diagnosis.warnings.append(
+            f"{split}: {len(dark)} photos are nearly black (largest value of 255), as are 10 or 12 bits stored in 16: {_named(dark)}; stretch them"
+        )
 
 
 def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset, require_tags: bool) -> None:
@@ -140,10 +132,16 @@ def _examine_tags(diagnosis: Diagnosis, split: str, dataset: Dataset, require_ta
         diagnosis.errors.append(f"train: {len(bare)} photos left out, no tag: {_named(bare)}")
     elif bare:
         diagnosis.warnings.append(f"{split}: {len(bare)} photos without a tag count as background: {_named(bare)}")
+    diagnosis.warnings.extend(f"{split}: {remark}" for remark in dataset.remarks)
     if dataset.unknown_tags:
         listed = [f"{tag!r} ({count})" for tag, count in sorted(dataset.unknown_tags, key=lambda item: -item[1])]
         diagnosis.warnings.append(f"{split}: tags that are no class were dropped (photos): {', '.join(listed)}")
     counts = dataset.tag_matrix().sum(axis=0)
+    if split == "train" and (everywhere := [name for name, count in zip(dataset.classes, counts, strict=True) if count == len(dataset) > 1]):
+        diagnosis.warnings.append(
+            f"train: every photo has the tag {_named(everywhere)}: nothing tells the classifier where it is; "
+            "add photos without it (of none of the classes: data.untagged: background)"
+        )
     absent = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
     if absent:
         target = diagnosis.errors if split == "train" else diagnosis.warnings
@@ -187,74 +185,19 @@ def _examine_duplicates(diagnosis: Diagnosis, splits: dict, found: dict[str, lis
             diagnosis.errors.append(f"{len(both)} ids are in train and in val: {_named(both)}")
 
 
-@dataclass
-class _MaskFindings:
-    shown: dict[str, frozenset[int]] = field(default_factory=dict)  # id -> classes drawn
-    ignored: int = 0
-    pixels: int = 0
-
-
-def _examine_masks(diagnosis: Diagnosis, split: str, dataset: Dataset, found: list[Inspection]) -> MaskReport | None:
-    if dataset.masks is None:
+def _examine_masks(diagnosis: Diagnosis, split: str, findings: MaskFindings | None) -> MaskReport | None:
+    if findings is None:
         return None
-
-    def look(sample: Sample):
-        try:
-            mask = dataset.mask(sample)
-            unknown: tuple[int, ...] = ()
-            if mask is not None and isinstance(dataset.masks, MaskFolder):
-                unknown = dataset.masks.unknown_values(sample)
-            return mask if mask is None else (mask.shape, np.bincount(mask.ravel(), minlength=256), unknown)
-        except DataError as error:
-            return str(error)
-
-    findings, missing, unreadable, misshapen, strange = _MaskFindings(), [], [], [], []
-    with ThreadPoolExecutor(2) as pool:  # Pillow decodes without holding the interpreter
-        for sample, inspection, mask in zip(dataset.samples, found, pool.map(look, dataset.samples), strict=True):
-            if mask is None:
-                missing.append(sample.id)
-            elif isinstance(mask, str):
-                unreadable.append(mask)
-            else:
-                shape, counts, unknown = mask
-                if inspection.height and shape != (inspection.height, inspection.width):
-                    sizes = f"{shape[1]}x{shape[0]}, photo {inspection.width}x{inspection.height}"
-                    misshapen.append(f"{sample.id} ({sizes})")
-                if unknown:
-                    strange.append(f"{sample.id} ({', '.join(map(str, unknown))})")
-                findings.shown[sample.id] = frozenset((np.flatnonzero(counts[1:IGNORE])).tolist())
-                findings.ignored += int(counts[IGNORE])
-                findings.pixels += int(counts.sum())
-    for names, text, target in (
-        (missing, "have no mask and are not scored", diagnosis.warnings),
-        (unreadable, "have a mask that cannot be read", diagnosis.errors),
-        (misshapen, "have a mask of another size", diagnosis.errors),
-        (strange, "have mask values that stand for no class", diagnosis.errors),
-    ):
-        if names:
-            target.append(f"{split}: {len(names)} photos {text}: {_named(names)}")
-    report = _compare_with_tags(dataset, findings)
-    disagreeing = sum(
-        1 for sample in dataset.samples if sample.id in findings.shown and findings.shown[sample.id] != {*sample.tags}
-    )
-    if disagreeing:
-        diagnosis.warnings.append(f"{split}: tags and mask disagree in {disagreeing} of {report.masks} photos")
-    return report
-
-
-def _compare_with_tags(dataset: Dataset, findings: _MaskFindings) -> MaskReport:
-    not_drawn, not_tagged = Counter[int](), Counter[int]()
-    for sample in dataset.samples:
-        if sample.id in findings.shown:
-            tags, shown = {*sample.tags}, findings.shown[sample.id]
-            not_drawn.update(tags - shown)
-            not_tagged.update(shown - tags)
-    return MaskReport(
-        masks=len(findings.shown),
-        tagged_not_drawn={name: not_drawn[index] for index, name in enumerate(dataset.classes)},
-        drawn_not_tagged={name: not_tagged[index] for index, name in enumerate(dataset.classes)},
-        ignored=findings.ignored / max(findings.pixels, 1),
-    )
+    if findings.missing:
+        diagnosis.warnings.append(f"{split}: {len(findings.missing)} photos have no mask and are not scored: {_named(findings.missing)}")
+    for kind in (UNREADABLE, OTHER_SIZE, UNKNOWN_VALUES):
+        if problems := findings.problems[kind]:
+            names = [problem.reason if kind == UNREADABLE else f"{problem.id} ({problem.reason})" for problem in problems]
+            article = "" if kind == UNKNOWN_VALUES else "a "
+            diagnosis.errors.append(f"{split}: {len(problems)} photos have {article}{kind}: {_named(names)}")
+    if findings.disagreeing:
+        diagnosis.warnings.append(f"{split}: tags and mask disagree in {findings.disagreeing} of {findings.report.masks} photos")
+    return findings.report
 
 
 def _tables(split: str, dataset: Dataset, found: list[Inspection], masks: MaskReport | None) -> SplitReport:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from tfwsss.config import FolderData
 from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions
+from tfwsss.data.names import existing, merged_forms
 from tfwsss.data.strong_masks import strong_mask_folder
+from tfwsss.data.tag_spelling import separator_remarks
 from tfwsss.data.tag_table import Row, read_tag_table
 from tfwsss.errors import DataError
 
@@ -46,7 +48,7 @@ def read_folder(config: FolderData, split: Literal["train", "val"]) -> Dataset |
         return None
 
     samples = tuple(
-        Sample(row.id, config.root / row.image, tuple(sorted(positions[tag] for tag in row.tags if tag in positions)))
+        Sample(row.id, existing(config.root / row.image), tuple(sorted(positions[tag] for tag in row.tags if tag in positions)))
         for row in rows
     )
     unknown = Counter(tag for row in rows for tag in row.tags if tag not in positions)
@@ -57,8 +59,13 @@ def read_folder(config: FolderData, split: Literal["train", "val"]) -> Dataset |
         if not folder.is_dir():
             raise DataError(f"data.mask_folder: {folder} is not a folder")
         masks = MaskFolder(folder, labels, config.max_megapixels)
+    remarks = merged_forms((tag for row in rows for tag in row.written), "tags")
+    remarks += separator_remarks(tag for row in rows for tag in row.tags)
+    other = [sample.id for sample, row in zip(samples, rows, strict=True) if sample.image != config.root / row.image]
+    if other:
+        remarks += (f"{len(other)} photos are called in another Unicode form on disk than in the table, such as {other[0]!r}; they are taken as the same",)
     strong_masks = strong_mask_folder(config, labels) if split == "train" else None
-    return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
+    return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks, remarks)
 
 
 def _held_out(row: Row, fraction: float) -> bool:

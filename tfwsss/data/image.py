@@ -68,6 +68,10 @@ def _opened(path):
     """Yield the picture with only its header read; every failure inside the block becomes an ImageError."""
     path = Path(path)
     try:
+        if path.is_dir():
+            raise ImageError(f"{path}: a folder, expected the file of a photo")
+        if path.exists() and not path.is_file():  # a pipe would keep its reader waiting for ever
+            raise ImageError(f"{path}: not a regular file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise ImageError(f"{path}: the file is empty")
@@ -80,7 +84,7 @@ def _opened(path):
     except MemoryError:
         raise ImageError(f"{path}: not enough memory to decode it") from None
     except Exception as error:  # damaged files make Pillow's decoders raise nearly every type
-        reason = str(error).replace(str(path), "file") or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error).replace(repr(str(path)), "file") or type(error).__name__
         raise ImageError(f"{path}: cannot be decoded: {reason}") from None
 
 

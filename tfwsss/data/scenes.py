@@ -79,7 +79,7 @@ def _settings_of(folder: Path) -> dict | None:
     """What the scenes in a folder were drawn with; None where the generator has written nothing."""
     try:
         found = read_json(folder / "scenes.json")
-    except (OSError, ValueError):
+    except (OSError, DataError):
         return None
     return found if isinstance(found, dict) and "version" in found and "train_images" in found else None
 

@@ -4,22 +4,31 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfwsss.data.dataset import relative_photo_path
+from tfwsss.data.names import normal, photo_id, relative_photo_path
 from tfwsss.errors import DataError
+from tfwsss.storage.atomic import require_regular
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: photo path relative to the data set's folder, and tags, sorted, without repeats."""
+    """One line of the table.
+
+    Attributes:
+        line: its number.
+        image: photo path relative to the data set's folder.
+        tags: in Unicode form C, sorted, without repeats.
+        written: the tags as they stand in the file.
+    """
 
     line: int
     image: Path
     tags: tuple[str, ...]
+    written: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
         """The path without suffix, "/" between folders."""
-        return self.image.with_suffix("").as_posix()
+        return photo_id(self.image)
 
 
 def read_tag_table(path) -> list[Row]:
@@ -33,6 +42,7 @@ def read_tag_table(path) -> list[Row]:
     """
     path = Path(path)
     try:
+        require_regular(path)
         # A byte-order mark comes from Excel's "CSV UTF-8"; newline="" leaves line ends inside quotes to csv.
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
@@ -64,7 +74,8 @@ def _rows(path: Path, reader) -> list[Row]:
             if len(fields) != len(header):
                 raise DataError(f"{where}: {len(fields)} fields, expected {len(header)} ({','.join(header)})")
             names = {name.strip() for name in fields[tags].split("|")} - {""}
-            rows.append(Row(reader.line_num, relative_photo_path(fields[image], where), tuple(sorted(names))))
+            row_tags = tuple(sorted(set(map(normal, names))))
+            rows.append(Row(reader.line_num, relative_photo_path(fields[image], where), row_tags, tuple(sorted(names))))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
     return rows

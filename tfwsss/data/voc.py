@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,13 @@ from xml.parsers import expat
 
 from tfwsss.config import VocData
 from tfwsss.data.cls_labels import read_cls_labels
-from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions, relative_photo_path
+from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions
+from tfwsss.data.names import existing, normal, relative_photo_path
 from tfwsss.data.strong_masks import strong_mask_folder
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import IGNORE
+from tfwsss.storage.atomic import require_regular
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -26,8 +29,8 @@ CLASSES = (
 def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
     """Read one split.
 
-    A list holds ids, or lines `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png` as PSA's lists do; only the first
-    column counts. Masks are `<mask_folder>/<id>.png` with VOC's numbers; where `config.classes` is a part of the 20,
+    A list holds ids, or lines `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png` as PSA's lists do, or ids with -1, 0
+    or 1 as ImageSets/Main does; only the first column counts. Ids may contain blanks. Masks are `<mask_folder>/<id>.png` with VOC's numbers; where `config.classes` is a part of the 20,
     they are renumbered by position in it, and the other classes become ignore and leave the tags. A photo that has no
     tags on file gets none.
 
@@ -49,13 +52,13 @@ def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
     listed = config.train_list if split == "train" else config.val_list
     if listed is None:
         return None
-    photos = _read_list(_find_list(config, listed))
+    photos = _read_list(_find_list(config, listed), config.root)
     names = _read_tags(config, list(photos), required=split == "train")
 
     samples = tuple(
         Sample(
             image_id,
-            config.root / photo,
+            existing(config.root / photo),
             tuple(sorted(positions[n] for n in names.get(image_id, ()) if n in positions)),
         )
         for image_id, photo in photos.items()
@@ -68,7 +71,7 @@ def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
     if config.mask_folder is not None and (config.root / config.mask_folder).is_dir():
         scored = None
         if split == "train" and config.train_mask_list is not None:
-            scored = frozenset(_read_list(_find_list(config, config.train_mask_list)))
+            scored = frozenset(_read_list(_find_list(config, config.train_mask_list), config.root))
         masks = MaskFolder(config.root / config.mask_folder, numbers, config.max_megapixels, scored)
     strong_masks = strong_mask_folder(config, numbers) if split == "train" else None
     return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
@@ -87,7 +90,20 @@ def _find_list(config: VocData, name: str) -> Path:
     raise DataError(f"no image list {name!r}: tried {', '.join(str(path) for path in tried)}")
 
 
-def _read_list(path: Path) -> dict[str, Path]:
+def _first_column(line: str, root: Path) -> str:
+    if line.startswith("/"):  # PSA writes paths below the devkit's folder with a leading slash
+        return re.split(r"\s+(?=/)", line)[0]
+    if " " not in line and "\t" not in line:
+        return line
+    if existing(root / "JPEGImages" / f"{line}.jpg").is_file() or existing(root / "Annotations" / f"{line}.xml").is_file():
+        return line
+    if column := re.fullmatch(r"(.*\S)\s+(-1|0|1)", line):
+        return column[1]
+    first, *rest = line.split()
+    return first if len(rest) == 1 and "/" in rest[0] else line
+
+
+def _read_list(path: Path, root: Path) -> dict[str, Path]:
     photos: dict[str, Path] = {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -97,13 +113,13 @@ def _read_list(path: Path) -> dict[str, Path]:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        first = line.split()[0]
-        if first.startswith("/"):  # PSA writes paths below the devkit's folder with a leading slash
+        first = _first_column(line.strip(), root)
+        if first.startswith("/"):
             photo = relative_photo_path(first[1:], where)
-            image_id = photo.stem
+            image_id = normal(photo.stem)
         else:
-            image_id = relative_photo_path(first, where).as_posix()
-            photo = Path("JPEGImages") / f"{image_id}.jpg"
+            listed = relative_photo_path(first, where).as_posix()
+            image_id, photo = normal(listed), Path("JPEGImages") / f"{listed}.jpg"
         if image_id in photos:
             raise DataError(f"{where}: {image_id!r} is listed twice")
         photos[image_id] = photo
@@ -116,7 +132,7 @@ def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tup
     if config.tags == "xml":
         folder = config.root / "Annotations"
         if folder.is_dir():
-            return {image_id: _object_names(folder / f"{image_id}.xml") for image_id in ids}
+            return {image_id: _object_names(existing(folder / f"{image_id}.xml")) for image_id in ids}
         if not required:
             return {}
         raise DataError(f"data.tags: no folder {folder}, expected Annotations/<id>.xml for the training tags")
@@ -126,7 +142,7 @@ def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tup
         for image_id, vector in read_cls_labels(path).items():
             if len(vector) != len(CLASSES):
                 raise DataError(f"{path}: {image_id!r} has {len(vector)} values, expected {len(CLASSES)}")
-            tags[image_id] = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
+            tags[normal(image_id)] = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
     else:
         # The table may name photos by id or by path below the devkit's folder.
         tags = {row.id.removeprefix("JPEGImages/"): row.tags for row in read_tag_table(path)}
@@ -149,10 +165,13 @@ def _object_names(path: Path) -> tuple[str, ...]:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:
+        require_regular(path)
         parser.Parse(path.read_bytes(), True)
     except FileNotFoundError:
         return ()
-    except expat.ExpatError as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an encoding that Python does not know
         raise DataError(f"{path}: not valid XML: {error}") from None
     names = (element.text or "" for element in builder.close().iterfind("object/name"))
-    return tuple(sorted({name.strip() for name in names} - {""}))
+    return tuple(sorted({normal(name.strip()) for name in names} - {""}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfwsss.errors import ExportError
+from tfwsss.errors import DataError, ExportError
 from tfwsss.export.decode import decode_image
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import FORMAT, describe
@@ -31,7 +31,7 @@ def require_replaceable(folder) -> None:
         return
     try:
         described = None if folder.is_symlink() else read_json(folder / "assets/metadata.json")
-    except (OSError, ValueError):
+    except (OSError, DataError):
         described = None
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ExportError(f"{folder}: is there already and was not exported by tfwsss; move it away, or choose another version")

@@ -11,6 +11,9 @@
 An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that would leave the folder are refused.
 """
 
+import contextlib
+import zipfile
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +52,16 @@ def artifact_path(folder, image_id: str, suffix: str) -> Path:
     return Path(folder) / (image_id + suffix)
 
 
+@contextlib.contextmanager
+def _archive(folder, image_id: str):
+    path = artifact_path(folder, image_id, ".npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            yield archive
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged ({error}); remove it and run its stage again") from None
+
+
 def save_cam(folder, image_id: str, classes, cam, dtype="float16") -> None:
     """Save one image's class activation maps.
 
@@ -63,7 +76,7 @@ def save_cam(folder, image_id: str, classes, cam, dtype="float16") -> None:
 
 def load_cam(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
     """Load (classes int32 [K], cam float32 [K, h, w])."""
-    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+    with _archive(folder, image_id) as archive:
         return archive["classes"], archive["cam"].astype(np.float32)
 
 
@@ -85,7 +98,7 @@ def save_scores(folder, image_id: str, classes, low, high) -> None:
 
 def load_scores(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Load (classes int32 [K], low float32 [K+1, H, W], high float32 [K+1, H, W]) written by `save_scores`."""
-    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+    with _archive(folder, image_id) as archive:
         return archive["classes"], archive["low"].astype(np.float32), archive["high"].astype(np.float32)
 
 
@@ -112,7 +125,7 @@ def save_walk(folder, image_id: str, classes, alphas, background, foreground) ->
 
 def load_walk(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Load (classes, alphas, background, foreground) written by `save_walk`."""
-    with np.load(artifact_path(folder, image_id, ".npz"), allow_pickle=False) as archive:
+    with _archive(folder, image_id) as archive:
         background = np.concatenate([archive["background"], archive["more_backgrounds"].astype(np.float32)])
         return archive["classes"], archive["alphas"], background, archive["foreground"]
 
@@ -134,5 +147,11 @@ def save_grey(folder, image_id: str, values) -> None:
 
 def load_label(folder, image_id: str) -> np.ndarray:
     """Load a label map written by `save_label`: [H, W] uint8."""
-    with Image.open(artifact_path(folder, image_id, ".png")) as picture:
-        return np.asarray(picture)
+    path = artifact_path(folder, image_id, ".png")
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture)
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's decoders
+        raise DataError(f"{path}: damaged ({error}); remove it and run its stage again") from None

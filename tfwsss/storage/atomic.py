@@ -9,6 +9,8 @@ import shutil
 import uuid
 from pathlib import Path
 
+from tfwsss.errors import DataError
+
 LONGEST_SUFFIX = 16  # characters; what follows the last dot of a longer one is no file format
 _TEMPORARY = re.compile(r"\.tfwsss-[0-9a-f]{32}\.tmp(\..*)?", re.DOTALL)
 
@@ -44,6 +46,10 @@ def atomic_path(path):
         with temporary.open("rb") as file:  # on disk before it gets its name, or a power cut leaves an empty file
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk, for one, has no file name
+            error.filename = str(path)
+        raise
     finally:
         remove(temporary)
 
@@ -121,9 +127,27 @@ def write_json(path, value) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def require_regular(path) -> None:
+    """Refuse what would keep its reader waiting for ever, such as a pipe or a terminal.
+
+    Raises:
+        OSError: something is there, and it is neither a file nor a link to one.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "a folder, expected a file" if path.is_dir() else "not a regular file", str(path))
+
+
 def read_json(path):
-    """Read a JSON file; None when it does not exist."""
+    """Read a JSON file; None when it does not exist.
+
+    Raises:
+        DataError: it is damaged.
+    """
     try:
+        require_regular(path)
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: damaged, not valid JSON: {str(error).splitlines()[0]}") from None

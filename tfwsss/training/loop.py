@@ -173,6 +173,7 @@ def fit(
     ema: float | None = None,
     on_step: Callable[[int], None] = lambda images: None,
     on_epoch: Callable[[dict], None] = lambda entry: None,
+    on_restore: Callable[[list[dict]], None] = lambda history: None,
 ) -> list[dict]:
     """Train `task.model` in place.
 
@@ -187,6 +188,7 @@ def fit(
         ema: decay of an average of the weights (`tfwsss.training.averaging`), which the model has in the end; None: none.
         on_step: called with the number of images of the whole batch after each step.
         on_epoch: called with the new history entry after each epoch, when the checkpoint is on disk.
+        on_restore: called once with the entries of the epochs that an earlier process has finished.
 
     Returns:
         One dict per epoch: `epoch` (from 1), `learning_rate` at its end, the mean of every entry of the loss dict, and
@@ -213,6 +215,7 @@ def fit(
     checkpoint = _Checkpoint(Path(folder) / CHECKPOINT, task.model, optimizer, loss_scale, average)
     history = checkpoint.restore()
     _start_alike(strategy, cluster, variables, history, checkpoint.path)
+    on_restore(history)
     for epoch in range(len(history), settings.epochs):
         sums: dict[str, float] = {}
         steps = 0

@@ -77,6 +77,16 @@ def test_a_clearing_that_was_interrupted_goes_on_by_the_same_list(tmp_path):
     assert files(tmp_path) == [f"cams/{RECORD}", f"{SET_ASIDE}/cams/mine"]
 
 
+def test_the_list_vouches_for_a_stage_whose_record_was_removed(tmp_path):
+    write(tmp_path, "cams/1.npz")
+    contents = finish(tmp_path)
+    (tmp_path / "cams" / RECORD).unlink()
+    write(tmp_path, "cams/mine")
+    require_own_folders([STAGE], tmp_path)
+    clear(STAGE, tmp_path, contents)
+    assert files(tmp_path) == [f"cams/{RECORD}", f"{SET_ASIDE}/cams/mine"]
+
+
 @pytest.mark.parametrize("name", ["cams", "walk", "deep", "deep/er"])
 def test_a_link_at_the_place_of_a_folder_is_refused(tmp_path, name):
     write(tmp_path / "elsewhere", "mine", "er/mine")
