@@ -27,16 +27,21 @@ BORDER = {"faithful": "faithful", "corrected": "full"}
 PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
 
+def _vote(folder: Path, image_id: str, *arguments) -> np.ndarray:
+    """`pseudo_label` of the arguments, kept in `folder`; from there where a killed run had got so far."""
+    if not artifact_path(folder, image_id, ".png").is_file():
+        save_label(folder, image_id, pseudo_label(*arguments))
+    return load_label(folder, image_id)
+
+
 def label_image(image_path, image_id: str, work: Path, crf: LabelCrf | None, max_megapixels: float, smallest_share: float | None) -> None:
     """Walked scores to label PNGs; runs in a worker process. Without `smallest_share` the label is the plain vote."""
     image = read_image(image_path, max_megapixels)
     # Always from the file, so that a label does not depend on whether its walk was computed before a restart.
     classes, _, background, foreground = load_walk(work / "walk", image_id)
     walked = np.concatenate([background[:1], foreground])
-    plain = pseudo_label(classes, walked, image, crf)
-    normalised = pseudo_label(classes, normalized(walked), image, crf)
-    save_label(work / PLAIN, image_id, plain)
-    save_label(work / NORMALISED, image_id, normalised)
+    plain = _vote(work / PLAIN, image_id, classes, walked, image, crf)
+    normalised = _vote(work / NORMALISED, image_id, classes, normalized(walked), image, crf)
     # Written last: its presence says that the photo is done.
     save_label(work / "pseudo_labels", image_id, plain if smallest_share is None else agreed_label(plain, normalised, classes, smallest_share))
 
