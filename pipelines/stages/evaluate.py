@@ -13,7 +13,7 @@ from tfwsss.crf import dense_crf
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
 from tfwsss.report.table import ScoreRow
-from tfwsss.storage.artifacts import artifact_path, save_label
+from tfwsss.storage.artifacts import artifact_path, keep_label
 
 from ..engine.context import Context, weights_path
 from ..engine.progress import console
@@ -82,7 +82,7 @@ def _predict(context: Context, dataset: Dataset) -> dict[str, str]:
                 labels[MULTI_CRF] = dense_crf(photo.image, photo.multi, **settings.crf.model_dump()).argmax(axis=2)
         with timing.measure("writing"):
             for kind, label in labels.items():  # the last one says that the photo is done
-                save_label(folders[kind], sample.id, label)
+                keep_label(folders[kind], sample.id, label)
 
     work = Work(dataset.read, finish, lambda name: _segmenter_on(name, context, batch), lambda photo: photo.shape, batch)
     for _ in each_photo(context, "segmenter on the evaluation photos", todo, work, timing):

@@ -14,7 +14,7 @@ import numpy as np
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
 from tfwsss.pseudolabel import pseudo_labels
-from tfwsss.storage.artifacts import IGNORE, artifact_path, load_label, load_walk, save_label
+from tfwsss.storage.artifacts import IGNORE, artifact_path, keep_label, load_label, load_walk, save_label
 from tfwsss.tag_consistency import agreed_label, missing, normalized
 
 from ..engine.context import Context
@@ -45,8 +45,8 @@ def labeller(context: Context, timing: Timing):
         with timing.measure("CRF"):
             plain, normalised = pseudo_labels(classes, [walked, normalized(walked)], image, settings.crf)
         with timing.measure("writing"):
-            save_label(work / PLAIN, sample.id, plain)
-            save_label(work / NORMALISED, sample.id, normalised)
+            keep_label(work / PLAIN, sample.id, plain)
+            keep_label(work / NORMALISED, sample.id, normalised)
             # Written last: its presence says that the photo is done.
             save_label(work / "pseudo_labels", sample.id, agreed_label(plain, normalised, classes, settings.smallest_share) if corrected else plain)
 

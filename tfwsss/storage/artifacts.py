@@ -138,6 +138,12 @@ def save_label(folder, image_id: str, label) -> None:
         picture.save(path)
 
 
+def keep_label(folder, image_id: str, label) -> None:
+    """`save_label`, unless a killed run has left that file: labels are the same whenever they are made."""
+    if not artifact_path(folder, image_id, ".png").is_file():
+        save_label(folder, image_id, label)
+
+
 def save_grey(folder, image_id: str, values) -> None:
     """Save a map [H, W] of 0..1 as an 8-bit grey PNG, 1 white."""
     picture = Image.fromarray(np.rint(np.asarray(values) * 255).astype(np.uint8))
