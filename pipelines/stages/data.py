@@ -113,10 +113,12 @@ def _require_few(bad: int, total: int, allowed: float, what: str, more: str) -> 
 def run(context: Context) -> dict[str, float]:
     config = context.config
     folder = context.folder("data")
-    datasets = {split: load_split(config.data, split, context.work) for split in SPLITS}
+    train_photos = load_split(config.data, "train", context.work)
+    assert train_photos is not None  # only evaluation photos may be missing
+    datasets: dict[Split, Dataset | None] = {"train": train_photos, "val": load_split(config.data, "val", context.work)}
     tags = config.data.untagged == "leave_out"
     with progress_bar("check photos", sum(len(dataset) for dataset in datasets.values() if dataset), config.runtime.progress) as bar:
-        diagnosis = diagnose(*datasets.values(), worker_count(config.runtime.workers), bar.advance, require_tags=tags)
+        diagnosis = diagnose(train_photos, datasets["val"], worker_count(config.runtime.workers), bar.advance, require_tags=tags)
     problems: list[tuple] = []
     unscored: dict[str, list[str]] = {}
     usable: dict[str, Any] = {"unscored": unscored}
@@ -127,7 +129,8 @@ def run(context: Context) -> dict[str, float]:
             usable[split], unscored[split], digests[split], digests[f"{split}_masks"] = [], [], digest(None), digest(None)
             continue
         found, contents = sort_out(dataset, diagnosis.photos[split], require_tags=split == "train" and tags)
-        masks = diagnosis.masks[split].unusable if diagnosis.masks[split] else []
+        examined = diagnosis.masks[split]
+        masks = examined.unusable if examined else []
         if dataset.strong_masks is not None:
             damaged, strong = check_strong_masks(dataset.subset(contents))
             found += damaged
@@ -149,14 +152,14 @@ def run(context: Context) -> dict[str, float]:
     if problems:
         console.print(f"  {len(problems)} photos or masks left out, all in {folder / QUARANTINE}", markup=False)
     _say([finding for finding in (*diagnosis.errors, *diagnosis.warnings) if "photos left out" not in finding])
-    train, bad, allowed = len(usable["train"]), metrics["train_quarantined"], config.data.max_bad_fraction
+    train, bad, allowed = len(usable["train"]), int(metrics["train_quarantined"]), config.data.max_bad_fraction
     _require_few(bad, train + bad, allowed if train else -1, "training photos", f"see {folder / QUARANTINE}")
-    for split, findings in diagnosis.masks.items():
+    for name, findings in diagnosis.masks.items():
         if findings and (unusable := findings.unusable):
             first = f"the first is {unusable[0].path} ({unusable[0].reason})"
             scored = findings.report.masks + len(findings.problems[UNREADABLE])
-            _require_few(len(unusable), scored, allowed, f"masks of {split}", f"{first}; all are in {folder / QUARANTINE}; mend them, or run without masks")
-    _require_disk(config, context.work, datasets["train"], diagnosis.photos["train"])
+            _require_few(len(unusable), scored, allowed, f"masks of {name}", f"{first}; all are in {folder / QUARANTINE}; mend them, or run without masks")
+    _require_disk(config, context.work, train_photos, diagnosis.photos["train"])
     if STRONG_MASKS in usable and not usable[STRONG_MASKS]:
         raise DataError(f"data.strong_masks: none of the {train} training photos has a mask in {config.data.strong_masks}")
     write_json(folder / USABLE, usable)

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as rle
@@ -170,7 +170,7 @@ class CocoMasks:
 
 
 def _draw(annotation: dict, height: int, width: int, where: str) -> np.ndarray:
-    shape = annotation.get("segmentation")
+    shape: Any = annotation.get("segmentation")
     try:
         if isinstance(shape, dict):
             if list(shape["size"]) != [height, width]:
