@@ -50,10 +50,16 @@ def parse(line: str, benchmarks: Path) -> None:
         return
     if program == "python":
         script, *arguments = arguments
-        run = lambda: runpy.run_path(str(benchmarks / Path(script).name), run_name="__main__")  # noqa: E731
+        if script == "-m":  # from the repository's folder
+            module, *arguments = arguments
+            place, run = benchmarks.parent, lambda: runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            place, run = benchmarks, lambda: runpy.run_path(str(benchmarks / Path(script).name), run_name="__main__")
     else:
         from tfwsss_onnx.http_service.command import main as run
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", _parse_then_stop), mock.patch.object(sys, "argv", [program, *arguments]):
+
+        place = Path.cwd()
+    with mock.patch.object(sys, "path", [str(place), *sys.path]), mock.patch.object(argparse.ArgumentParser, "parse_args", _parse_then_stop), mock.patch.object(sys, "argv", [program, *arguments]):
         try:
             run()
         except _Parsed:

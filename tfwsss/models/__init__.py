@@ -1,6 +1,8 @@
 """The networks: backbones by name, classifier, AffinityNet and segmenter as functional Keras models.
 
 All take normalised float32 images [B, H, W, 3] of any height and width (see `normalization`).
+
+There are more files here than in other folders: each backbone and each kind of layer has its own.
 """
 
 import importlib
