@@ -124,7 +124,8 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         if not mlflow.is_tracking_uri_set():  # MLflow's own default is the folder ./mlruns in older releases, and where that exists
             mlflow.set_tracking_uri(f"sqlite:///{Path(DEFAULT_STORE).absolute()}")
-        self._name, self._number = experiment, None
+        self._name = experiment
+        self._number: str | None = None
         self._open = None if work is None else work / OPEN_RUNS
         # `mlflow run` has opened a run already and names it here; the pipeline's run is then that one.
         self._outer_run = os.environ.get("MLFLOW_RUN_ID")
@@ -146,17 +147,17 @@ class Tracker:
 
     def _experiment_id(self) -> str:
         if self._number is None:
-            self._number = self._outer_experiment() if self._outer_run else self._find_experiment()
+            self._number = self._outer_experiment(self._outer_run) if self._outer_run else self._find_experiment()
         return self._number
 
-    def _outer_experiment(self) -> str:
+    def _outer_experiment(self, run: str) -> str:
         try:
-            return self._client.get_run(self._outer_run).info.experiment_id
+            return self._client.get_run(run).info.experiment_id
         except MlflowException as error:
             if not refused(error):
                 raise
             raise StageError(
-                f"MLFLOW_RUN_ID names the run {self._outer_run}, which {tracking_uri()} does not hold; "
+                f"MLFLOW_RUN_ID names the run {run}, which {tracking_uri()} does not hold; "
                 "give MLFLOW_TRACKING_URI as an absolute address (a relative SQLite path depends on the folder)"
             ) from None
 
@@ -215,8 +216,8 @@ class Tracker:
     @contextlib.contextmanager
     def stage_run(self, stage: str, fingerprint: str, parent: Run, resume_id: str | None = None):
         """A child run. An unfinished stage goes on in the run it began in, if the store still has it."""
-        again = resume_id is not None and self._reopen(resume_id)
-        with self._closing(resume_id if again else self._outbox.begin(stage, {PARENT_TAG: parent._name}), again) as run:
+        again = resume_id if resume_id is not None and self._reopen(resume_id) else None
+        with self._closing(again or self._outbox.begin(stage, {PARENT_TAG: parent._name}), again is not None) as run:
             run.tag(FINGERPRINT_TAG, fingerprint)
             run.tag(STAGE_TAG, stage)
             yield run
