@@ -216,8 +216,8 @@ class Tracker:
     @contextlib.contextmanager
     def stage_run(self, stage: str, fingerprint: str, parent: Run, resume_id: str | None = None):
         """A child run. An unfinished stage goes on in the run it began in, if the store still has it."""
-        goes_on = resume_id if resume_id is not None and self._reopen(resume_id) else None
-        with self._closing(goes_on or self._outbox.begin(stage, {PARENT_TAG: parent._name}), goes_on is not None) as run:
+        again = resume_id if resume_id is not None and self._reopen(resume_id) else None
+        with self._closing(again or self._outbox.begin(stage, {PARENT_TAG: parent._name}), again is not None) as run:
             run.tag(FINGERPRINT_TAG, fingerprint)
             run.tag(STAGE_TAG, stage)
             yield run

@@ -184,7 +184,7 @@ def _draw(annotation: dict, height: int, width: int, where: str) -> np.ndarray:
             if drawn.max() > 1 or int(drawn.sum()) != int(rle.area(shape)):
                 raise DataError(f"{where}: run lengths do not add up to {height}x{width} pixels")
             return drawn.astype(bool)
-        polygons = [_polygon(points, height, width) for points in shape if len(points) >= 6]
+        polygons = [_polygon(points, height, width) for points in shape or [] if len(points) >= 6]
         return rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))).astype(bool)
     except DataError:
         raise

@@ -100,9 +100,7 @@ def examine_masks(dataset: Dataset, found: list[Inspection]) -> MaskFindings | N
             shown[sample.id] = frozenset(np.flatnonzero(counts[1:IGNORE]).tolist())
             ignored += int(counts[IGNORE])
             pixels += int(counts.sum())
-    not_drawn: Counter[int] = Counter()
-    not_tagged: Counter[int] = Counter()
-    disagreeing = 0
+    not_drawn, not_tagged, disagreeing = Counter[int](), Counter[int](), 0
     for sample in dataset.samples:
         if sample.id in shown:
             tags = {*sample.tags}
