@@ -16,7 +16,7 @@ def test_enlarging_is_tensorflows(rows, columns, height, width, maps, seed):
     values = np.random.default_rng(seed).standard_normal((maps, rows, columns)).astype(np.float32)
     height, width = max(height, rows), max(width, columns)
     expected = tf.transpose(tf.image.resize(values.transpose(1, 2, 0), (height, width)), (2, 0, 1))
-    np.testing.assert_allclose(enlarge(values, height, width), expected, atol=2e-6)
+    np.testing.assert_allclose(enlarge(values, height, width), expected, atol=1e-5)
 
 
 def test_maps_of_the_photos_size_are_left_alone():
@@ -30,4 +30,4 @@ def test_cells_are_enlarged_and_cropped(height, width, stride, seed):
     rows, columns = -(-height // stride), -(-width // stride)
     values = np.random.default_rng(seed).standard_normal((1, rows, columns)).astype(np.float32)
     whole = tf.image.resize(values[0][..., None], (rows * stride, columns * stride))[..., 0]
-    np.testing.assert_allclose(enlarge_cells(values, stride, height, width)[0], whole[:height, :width], atol=2e-6)
+    np.testing.assert_allclose(enlarge_cells(values, stride, height, width)[0], whole[:height, :width], atol=1e-5)

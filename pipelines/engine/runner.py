@@ -84,9 +84,8 @@ class Runner:
         end = self.index(last) if last else len(self.stages) - 1
         if begin > end:
             raise StageError(f"--from {first} comes after --until {last}")
-        if self.cluster.chief:
-            self._protect(end)
         if self.cluster.workers == 1:
+            self._protect(end)
             with _only_one(self.work):
                 self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
             return self.work
@@ -96,8 +95,10 @@ class Runner:
         if not self.cluster.chief:
             orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, NoRun(), cluster=self.cluster)))
             return self.work
-        with orders.given(self.stages), _only_one(self.work):
-            self._run_selected(begin, end, force, any_code, orders.stage)
+        with orders.given(self.stages):  # from here on the others hear of an error
+            self._protect(end)
+            with _only_one(self.work):
+                self._run_selected(begin, end, force, any_code, orders.stage)
         return self.work
 
     def _protect(self, end: int) -> None:

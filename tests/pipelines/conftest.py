@@ -29,6 +29,7 @@ TINY = {
         "batch_size": 2,
         "crop": 72,
     },
+    "pseudo_labels": {"smallest_share": 0.0},  # networks that have learnt nothing must not lose their photos
     "segmenter": {
         "model": {"backbone": "resnet38", "width": 0.0625, "freeze": False, "batch_norm": "train"},
         "optimizer": {"name": "adam", "learning_rate": 0.001},

@@ -25,14 +25,14 @@ class _Counter:
 
 
 @contextlib.contextmanager
-def counting_bar(title, total, enabled=True):
+def counting_bar(title, total, enabled=True, detail=str):
     yield _Counter(title)
 
 
 if __name__ == "__main__":  # worker processes import this file again, with other arguments
     BAR, COUNT, LOG = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     del sys.argv[1:4]
-    progress.progress_bar = counting_bar  # before the stages import it by name
+    progress.progress_bar = counting_bar  # before others import it by name
     from tfwsss_pipelines.cli import main
 
     main()

@@ -1,5 +1,6 @@
 """The project's own weight file."""
 
+import errno
 import json
 
 import keras
@@ -100,7 +101,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, tiny, monkeypatch):
 
     def fails(arrays, target, metadata):
         target.write_bytes(b"half")
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr("tfwsss.weights.native.save_arrays", fails)
     with pytest.raises(OSError, match="disk full"):

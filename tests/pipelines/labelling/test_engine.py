@@ -1,6 +1,7 @@
 """The engine of per-photo work: order, bounds, batches, devices, errors, interruption."""
 
 import _thread
+import signal
 import threading
 import time
 
@@ -133,6 +134,7 @@ def test_a_worker_that_exits_does_not_leave_the_others_waiting():
 
 
 def test_interrupting_ends_all_threads_and_lets_a_file_be_finished():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a program that was started by hand
     writing, written = threading.Event(), []
 
     def finish(item, value):
@@ -145,8 +147,11 @@ def test_interrupting_ends_all_threads_and_lets_a_file_be_finished():
         _thread.interrupt_main()
 
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(run_images(range(1000), doubling(finish=finish), workers=2))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_images(range(1000), doubling(finish=finish), workers=2))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert written and len(written) < 20
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "finisher", "device"))]
 
