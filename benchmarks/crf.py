@@ -20,9 +20,11 @@ from tfwsss.config import Crf, LabelCrf
 from tfwsss.config.files import load_config
 from tfwsss.crf import dense_crf
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.processes import map_in_threads, worker_count
+from tfwsss.processes import worker_count
 from tfwsss.pseudolabel import from_grid, pseudo_label
 from tfwsss.storage.artifacts import load_walk
+from tfwsss_pipelines.labelling.engine import run_images
+from tfwsss_pipelines.labelling.work import Work
 
 PSA = {"bilateral_sxy": 80, "bilateral_srgb": 13, "bilateral_compat": 10}  # as for the affinity labels
 IRN = {"bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10}
@@ -53,7 +55,8 @@ def segmenter_labels(image, scores) -> dict[str, np.ndarray]:
 
 def _score(function, masks, arguments, labels: int) -> dict[str, ConfusionMatrix]:
     matrices: dict[str, ConfusionMatrix] = {}
-    for mask, found in zip(masks, map_in_threads(function, arguments, worker_count(0)), strict=True):
+    work: Work = Work(lambda one: one, lambda one, _: function(*one))
+    for mask, found in zip(masks, run_images(arguments, work, workers=worker_count(0)), strict=True):
         for name, label in found.items():
             matrices.setdefault(name, ConfusionMatrix(labels)).update(mask, label)
     return matrices

@@ -1,11 +1,11 @@
-"""Workers for per-image work: in order with bounded memory, in threads (dense CRF) or processes (drawing), or surviving the death of a process (decoding)."""
+"""Worker processes: in order with bounded memory (drawing), or surviving the death of a process (decoding)."""
 
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -54,16 +54,7 @@ def map_in_processes(function: Callable, arguments: Iterable[tuple], workers: in
         arguments: consumed only a few items ahead of the results, so it may produce large arrays.
         workers: number of processes.
     """
-    yield from _in_order(_pool(workers), function, arguments, workers)
-
-
-def map_in_threads(function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator:
-    """As `map_in_processes` in threads of this process: for functions that leave Python's global lock to the others."""
-    yield from _in_order(ThreadPoolExecutor(workers), function, arguments, workers)
-
-
-def _in_order(executor: Executor, function: Callable, arguments: Iterable[tuple], workers: int) -> Iterator:
-    with executor as pool:
+    with _pool(workers) as pool:
         waiting: deque = deque()
         try:
             for args in arguments:
