@@ -9,13 +9,15 @@ All arrays have a frame of `radius - 1` zeros, so that no pair needs a test whet
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-from numba import njit
 
 from tfwsss.affinity import pair_offsets
+from tfwsss_densecrf.compiled import compiled
 
 # Sums in another order than written are allowed (they become vector instructions); infinities and NaN keep their meaning.
-_compiled = njit(cache=True, nogil=True, fastmath={"contract", "reassoc"}, error_model="numpy")
+_compiled = partial(compiled, fastmath={"contract", "reassoc"})
 
 
 @_compiled

@@ -7,9 +7,9 @@ valid: a compiled function therefore calls compiled functions of its own file on
 import numba
 
 
-def compiled(function):
+def compiled(function, **more):
     """numba's compiler for this package: at the first call, without the global lock, kept for later processes."""
-    options = {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy", **more}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor a cache folder of the user can be written
