@@ -1,6 +1,7 @@
 """Exported files of a tiny network, and an MLflow store of its own for each test module."""
 
 import io
+import sys
 
 import keras
 import numpy as np
@@ -18,6 +19,18 @@ def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_modules():
+    """Loading a model puts its code folders on sys.path and drops the modules of those names from sys.modules: other tests of this process keep theirs."""
+    path = list(sys.path)
+    before = {name: module for name, module in sys.modules.items() if name.startswith("tfwsss")}
+    yield
+    for name in [name for name, module in sys.modules.items() if "/code/tfwsss" in (getattr(module, "__file__", None) or "")]:
+        del sys.modules[name]
+    sys.modules.update(before)
+    sys.path[:] = path
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_a_thread_that_goes_on_after_its_request_keeps_the_memory():
 
 
 def test_an_answer_counts_until_it_is_sent_and_gives_way_when_nobody_reads_it(monkeypatch):
-    monkeypatch.setattr("tfwsss_onnx.http_service.admission._STALLED_S", 0.05)
+    monkeypatch.setattr(sys.modules[Admission.__module__], "_STALLED_S", 0.05)
 
     async def scenario():
         freed = []

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tfwsss.storage.artifacts import voc_palette
-from tfwsss_onnx import DeviceError, ImageError, ModelError, Segmenter, overlay
+from tfwsss_onnx import DeviceError, ImageError, ModelError, Segmenter, overlay, providers
 
 RUNTIME = Path(__file__).parents[2] / "serving" / "onnx"
 
@@ -182,7 +182,7 @@ def test_cuda_never_falls_back_in_silence(pretend, exported):
 
 
 def test_auto_takes_what_works_and_says_which(pretend, exported, monkeypatch):
-    monkeypatch.setattr("tfwsss_onnx.providers.has_driver", lambda: True)
+    monkeypatch.setattr(providers, "has_driver", lambda: True)
     pretend([CUDA, CPU], [CPU])
     assert Segmenter(exported("local")).device == "cpu"
     pretend([CUDA, CPU], [CUDA, CPU])
@@ -192,7 +192,7 @@ def test_auto_takes_what_works_and_says_which(pretend, exported, monkeypatch):
 
 
 def test_auto_without_a_driver_says_nothing(pretend, exported, monkeypatch, capfd):
-    monkeypatch.setattr("tfwsss_onnx.providers.has_driver", lambda: False)
+    monkeypatch.setattr(providers, "has_driver", lambda: False)
     assert Segmenter(exported("local")).device == "cpu"
     assert capfd.readouterr() == ("", "")  # onnxruntime-gpu warns when it tries CUDA in vain
     pretend([CUDA, CPU], [CPU])
