@@ -11,4 +11,11 @@ OUTPUT_STRIDES = {
     "efficientnetlite0": (8, 16, 32),
     "efficientnetlite2": (8, 16, 32),
 }
-IMAGENET_WIDTHS = {"vgg16": (1.0,), "resnet50": (1.0,), "mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+IMAGENET_WIDTHS = {
+    "vgg16": (1.0,),
+    "resnet50": (1.0,),
+    "mobilenet": (0.25, 0.5, 0.75, 1.0),
+    "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    "efficientnetlite0": (1.0,),
+    "efficientnetlite2": (1.0,),
+}

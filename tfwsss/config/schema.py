@@ -65,7 +65,7 @@ class Model(Section):
             raise ValueError(f"output_stride: found {self.output_stride}, expected {' or '.join(map(str, strides))} for {self.backbone}")
         if self.weights == "imagenet" and self.width not in IMAGENET_WIDTHS.get(self.backbone, ()):
             there = ", ".join(f"{name} (width {', '.join(map(str, widths))})" for name, widths in IMAGENET_WIDTHS.items())
-            raise ValueError(f"weights: nothing to download for {self.backbone} of width {self.width:g}; give a file, or take one of {there}")
+            raise ValueError(f"weights: 'imagenet' is not known for {self.backbone} of width {self.width:g}; give a file, or take one of {there}")
         return self
 
 
