@@ -57,7 +57,8 @@ def test_one_number_a_pixel_says_the_labels_at_all_exponents(classes):
     """Against walking and choosing the strongest channel at each exponent by itself."""
     rng, alphas = np.random.default_rng(len(classes)), (4.0, 1.0, 2.0, 8.0, 32.0)
     affinity = rng.random((1, 34, 6, 9)).astype(np.float32)
-    channels = walk_input(rng.random((len(classes), 45, 70)) ** 2, alphas)
+    strength = np.linspace(0, 1, 70) * rng.uniform(0.6, 1, (len(classes), 45, 1))
+    channels = walk_input(strength, alphas)
     walked = random_walk(affinity, channels.transpose(1, 2, 0)[None], steps=4)[0].numpy().transpose(2, 0, 1)
     backgrounds, foreground = walked[: len(alphas)], walked[len(alphas) :]
     mask = rng.choice([0, 1, 2, 4, 255], (45, 70))
