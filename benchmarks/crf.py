@@ -96,8 +96,8 @@ def main():
 
     def walks():
         for sample in chosen:
-            classes, _, background, foreground = load_walk(work / WALKS, sample.id)
-            yield dataset.read(sample), classes, np.concatenate([background[:1], foreground])
+            classes, walked = load_walk(work / WALKS, sample.id)
+            yield dataset.read(sample), classes, walked
 
     _print("walk", len(chosen), _score(walk_labels, masks, walks(), count))
 

@@ -1,11 +1,14 @@
-"""The final dense CRF on walked labels."""
+"""From CAMs to the grid of the walk, and from walked scores to labels."""
 
 import numpy as np
 import pytest
 
 from tfwsss.config import LabelCrf
 from tfwsss.crf import dense_crf
-from tfwsss.pseudolabel import pseudo_label
+from tfwsss.errors import DataError
+from tfwsss.metrics import ConfusionMatrix, LabelSweep
+from tfwsss.pseudolabel import exponents_won, from_grid, label_of_scores, pseudo_label, walk_input
+from tfwsss.randomwalk import random_walk
 
 CLASSES = np.array([3, 8])
 
@@ -47,3 +50,30 @@ def test_the_kernel_is_that_of_irn():
 def test_a_photo_without_classes_stays_background(photo):
     image, walked = photo
     assert not pseudo_label(np.array([], int), walked[:1], image, LabelCrf()).any()
+
+
+@pytest.mark.parametrize("classes", [[0, 3], [1], []])
+def test_one_number_a_pixel_says_the_labels_at_all_exponents(classes):
+    """Against walking and choosing the strongest channel at each exponent by itself."""
+    rng, alphas = np.random.default_rng(len(classes)), (4.0, 1.0, 2.0, 8.0, 32.0)
+    affinity = rng.random((1, 34, 6, 9)).astype(np.float32)
+    strength = np.linspace(0, 1, 70) * rng.uniform(0.6, 1, (len(classes), 45, 1))
+    channels = walk_input(strength, alphas)
+    walked = random_walk(affinity, channels.transpose(1, 2, 0)[None], steps=4)[0].numpy().transpose(2, 0, 1)
+    backgrounds, foreground = walked[: len(alphas)], walked[len(alphas) :]
+    mask = rng.choice([0, 1, 2, 4, 255], (45, 70))
+    won = exponents_won(backgrounds, foreground, 45, 70)
+    winner = label_of_scores(classes, from_grid(np.concatenate([np.full((1, 6, 9), -1.0, np.float32), foreground]), 45, 70))
+    matrices = LabelSweep(5, len(alphas)).add(mask, winner, won).matrices()
+    for alpha, found in zip(sorted(alphas, reverse=True), matrices, strict=True):
+        label = label_of_scores(classes, from_grid(np.concatenate([backgrounds[alphas.index(alpha)][None], foreground]), 45, 70))
+        np.testing.assert_array_equal(found.counts, ConfusionMatrix(5).update(mask, label).counts)
+    assert len(np.unique(won)) > 2 if classes else not won.any()
+
+
+def test_what_a_sweep_cannot_count_is_refused():
+    label = np.zeros((2, 2), np.uint8)
+    with pytest.raises(DataError, match="kept: expected 0..3, found 4"):
+        LabelSweep(2, 3).add(label, label, label + 4)
+    with pytest.raises(DataError, match="kept"):
+        LabelSweep(2, 3).add(label, label, label[:1])

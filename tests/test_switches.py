@@ -65,7 +65,7 @@ def make_context(folder, backbone="vgg16", switches=None, **sections) -> Context
         Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
         samples.append(Sample(name, path, (index % 2,)))
         masks[name] = rng.choice([0, 1, 2, 255], (height, width)).astype(np.uint8)
-        save_cam(folder / "cams", name, [index % 2], rng.random((1, height, width)) ** 3, "float32")
+        save_cam(folder / "cams", name, [index % 2], [rng.random((1, height, width)) ** 3], (height, width), "float32")
         for stage in ("affinity_labels", "pseudo_labels"):
             save_label(folder / stage, name, masks[name])
     write_left_out(folder, [])
@@ -225,8 +225,8 @@ def test_border_pairs(tmp_path, value):
     work = walk_work(context, context.dataset("train"), tmp_path, tmp_path, (16.0,), Timing())
     photo = Photo(image, np.zeros(1, np.int32), channels)
     work.finish(sample, work.on_device("/CPU:0")([photo])[0])
-    _, _, background, foreground = load_walk(tmp_path, sample.id)
-    unmoved = np.isclose(np.concatenate([background, foreground]), channels, atol=1e-7).all(axis=0)
+    _, walked = load_walk(tmp_path, sample.id)
+    unmoved = np.isclose(walked, channels, atol=1e-7).all(axis=0)
     alone = np.zeros((9, 12), bool)
     for row, column in [(0, 0), (0, 1), (0, 2), (0, 3), (-2, 0), (-2, -1), (-1, 0), (-1, 1), (-1, -2), (-1, -1)]:
         alone[row, column] = value == "faithful"
@@ -257,8 +257,8 @@ def test_label_tags(tmp_path, monkeypatch, value):
         foreground[:, 0, 0] = strength  # a single cell is below the smallest share
         background = np.full((1, rows, width), 0.6, np.float32)
         background[:, :, -1] = 0.8
-        save_walk(tmp_path / "walk", sample.id, sample.tags, [16.0], background, foreground)
         walked = np.concatenate([background, foreground])
+        save_walk(tmp_path / "walk", sample.id, sample.tags, walked)
         plain = label_of_scores(sample.tags, from_grid(walked, *dataset.read(sample).shape[:2]))
         normalised = label_of_scores(sample.tags, from_grid(walked / np.array([0.8, strength])[:, None, None], *dataset.read(sample).shape[:2]))
         if value == "faithful" or strength > 0.8:
@@ -282,7 +282,7 @@ def test_label_tags(tmp_path, monkeypatch, value):
 @pytest.mark.parametrize("value", VALUES)
 def test_val_tags(tmp_path, monkeypatch, value):
     make_deterministic(0)
-    context = make_context(tmp_path, switches={"val_tags": value}, cams={"scales": [1.0], "dtype": "float32", "stride": 1}, evaluate={"cams": True})
+    context = make_context(tmp_path, switches={"val_tags": value}, cams={"scales": [1.0], "dtype": "float32"}, evaluate={"cams": True})
     (tmp_path / "affinity_labels/alphas.json").write_text('{"low": 4, "high": 32, "walk": 16}')
     save_weights(build_classifier("vgg16", 2, width=0.0625), tmp_path / "classifier/weights.safetensors")
     save_weights(build_affinitynet("vgg16", width=0.0625), tmp_path / "affinitynet/weights.safetensors")

@@ -68,7 +68,63 @@ class ConfusionMatrix:
         return _ratio(self.counts.sum(axis=1), self.counts.sum())
 
 
-class ThresholdSweep:
+class LabelSweep:
+    """Confusion matrices of label maps that differ only in which pixels are background, in one pass over the data.
+
+    Args:
+        num_classes: number of labels, including background.
+        steps: number of label maps. From each to the next, pixels may become background, and none anything else.
+    """
+
+    def __init__(self, num_classes: int, steps: int):
+        self.num_classes, self.steps = int(num_classes), int(steps)
+        # [in how many of the label maps the pixel is foreground, true label, label where it is]
+        self._counts = np.zeros((self.steps + 1, self.num_classes, self.num_classes), np.int64)
+
+    def add(self, label, winner, kept) -> "LabelSweep":
+        """Add one photo.
+
+        Args:
+            label: [H, W] true labels; 255 is left out.
+            winner: [H, W] the label of each pixel in the label maps in which it is foreground.
+            kept: [H, W] in how many that is, counted from the first, 0..steps.
+
+        Raises:
+            DataError: shapes differ or a value is out of range.
+        """
+        label, winner, kept = np.asarray(label), np.asarray(winner), np.asarray(kept)
+        if not label.shape == winner.shape == kept.shape:
+            raise DataError(f"label has shape {list(label.shape)}, winner {list(winner.shape)}, kept {list(kept.shape)}")
+        known = label != IGNORE
+        truth = _checked(label[known], self.num_classes, "label")
+        winner, kept = _checked(winner[known], self.num_classes, "winner"), _checked(kept[known], self.steps + 1, "kept")
+        index = (kept * self.num_classes + truth) * self.num_classes + winner
+        self._counts += np.bincount(index, minlength=self._counts.size).reshape(self._counts.shape)
+        return self
+
+    def merge(self, other: "LabelSweep") -> "LabelSweep":
+        """Add another sweep of as many steps and labels (from another worker)."""
+        if other._counts.shape != self._counts.shape:
+            raise ValueError("cannot merge sweeps over different steps or labels")
+        self._counts += other._counts
+        return self
+
+    def matrices(self) -> list[ConfusionMatrix]:
+        """One confusion matrix for each label map."""
+        result = []
+        for index in range(self.steps):
+            matrix = ConfusionMatrix(self.num_classes)
+            matrix.counts += self._counts[index + 1 :].sum(axis=0)
+            matrix.counts[:, 0] += self._counts[: index + 1].sum(axis=(0, 2))
+            result.append(matrix)
+        return result
+
+    def miou(self) -> np.ndarray:
+        """Mean IoU of every label map, float64 [steps]."""
+        return np.array([matrix.miou() for matrix in self.matrices()])
+
+
+class ThresholdSweep(LabelSweep):
     """mIoU of class activation maps at many background thresholds, in one pass over the data.
 
     Equal to one `ConfusionMatrix` per threshold fed by `tfwsss.cam.predict_label`. For background exponents give
@@ -80,12 +136,10 @@ class ThresholdSweep:
     """
 
     def __init__(self, num_classes: int, thresholds):
-        self.num_classes = int(num_classes)
         self.thresholds = np.unique(np.asarray(thresholds, np.float32))
         if self.thresholds.size == 0:
             raise ValueError("thresholds: expected at least one")
-        # [number of thresholds below the pixel's CAM value, true label, strongest class + 1]
-        self._counts = np.zeros((self.thresholds.size + 1, self.num_classes, self.num_classes), np.int64)
+        super().__init__(num_classes, self.thresholds.size)
 
     def update(self, label, classes, cam) -> "ThresholdSweep":
         """Add one photo: label [H, W] (255 is left out), classes [K], cam [K, H, W] in 0..1 (K = 0: all background).
@@ -96,38 +150,20 @@ class ThresholdSweep:
         label, cam = np.asarray(label), np.asarray(cam, np.float32)
         if cam.ndim != 3 or cam.shape[0] != len(classes) or cam.shape[1:] != label.shape:
             raise DataError(f"cam: expected [{len(classes)}, *{list(label.shape)}], found {list(cam.shape)}")
-        known = label != IGNORE
-        truth = _checked(label[known], self.num_classes, "label")
         if len(classes) == 0:
-            winner, below = np.zeros_like(truth), np.zeros_like(truth)
+            winner = below = np.zeros(label.shape, np.int64)
         else:
-            names = _checked(np.asarray(classes) + 1, self.num_classes, "class")
-            winner = names[cam.argmax(axis=0)[known]]
-            below = np.searchsorted(self.thresholds, cam.max(axis=0)[known], side="left")
-        index = (below * self.num_classes + truth) * self.num_classes + winner
-        self._counts += np.bincount(index, minlength=self._counts.size).reshape(self._counts.shape)
+            winner = (np.asarray(classes) + 1)[cam.argmax(axis=0)]
+            below = np.searchsorted(self.thresholds, cam.max(axis=0), side="left")
+        self.add(label, winner, below)
         return self
 
-    def merge(self, other: "ThresholdSweep") -> "ThresholdSweep":
+    def merge(self, other: "LabelSweep") -> "ThresholdSweep":
         """Add another sweep over the same thresholds and labels."""
-        if other._counts.shape != self._counts.shape or not np.array_equal(other.thresholds, self.thresholds):
-            raise ValueError("cannot merge sweeps over different thresholds or labels")
-        self._counts += other._counts
+        if not isinstance(other, ThresholdSweep) or not np.array_equal(other.thresholds, self.thresholds):
+            raise ValueError("cannot merge sweeps over different thresholds")
+        super().merge(other)
         return self
-
-    def matrices(self) -> list[ConfusionMatrix]:
-        """One confusion matrix per threshold."""
-        result = []
-        for index in range(self.thresholds.size):
-            matrix = ConfusionMatrix(self.num_classes)
-            matrix.counts += self._counts[index + 1 :].sum(axis=0)
-            matrix.counts[:, 0] += self._counts[: index + 1].sum(axis=(0, 2))
-            result.append(matrix)
-        return result
-
-    def miou(self) -> np.ndarray:
-        """Mean IoU at every threshold, float64 [thresholds]."""
-        return np.array([matrix.miou() for matrix in self.matrices()])
 
     def best(self) -> tuple[float, float]:
         """(threshold, mIoU) of the best threshold.

@@ -49,6 +49,24 @@ def walk_input(cam, alphas) -> np.ndarray:
     return to_grid(np.concatenate([backgrounds, np.asarray(cam, np.float32)]))
 
 
+def exponents_won(backgrounds, foreground, height: int, width: int) -> np.ndarray:
+    """At how many background exponents each pixel is foreground.
+
+    The weaker the background, the larger its exponent, and a walk keeps that order: a pixel that is foreground at one exponent
+    is so at all larger ones, and of the same class. So this number says all labels at once (`tfwsss.metrics.LabelSweep`).
+
+    Args:
+        backgrounds: [A, h, w] walked background scores of different exponents.
+        foreground: [K, h, w] walked class scores.
+        height, width: of the photo.
+
+    Returns:
+        [height, width] uint8, 0..A.
+    """
+    strongest = from_grid(foreground, height, width).max(axis=0, initial=-np.inf)
+    return np.count_nonzero(from_grid(backgrounds, height, width) < strongest, axis=0).astype(np.uint8)
+
+
 def label_of_scores(classes, scores) -> np.ndarray:
     """Strongest channel as a label map: scores [K+1, H, W] with background first -> [H, W] uint8 of 0 and k+1."""
     labels = np.concatenate([[0], np.asarray(classes) + 1]).astype(np.uint8)

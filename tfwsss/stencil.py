@@ -1,4 +1,4 @@
-"""The random walk on a processor: the pair set is a fixed stencil, so W needs no indices.
+"""Affinities and the random walk on a processor: the pair set is a fixed stencil, so W needs no indices.
 
 Cell (y, x) and its partner (y+dy, x+dx) share one weight, stored once at the earlier of the two: a product with W reads
 each weight twice, both times in rows of neighbouring numbers, and everything stays in the processor's second cache. Compiled
@@ -9,15 +9,32 @@ All arrays have a frame of `radius - 1` zeros, so that no pair needs a test whet
 
 from __future__ import annotations
 
+import math
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
-from tfwsss.affinity import pair_offsets
+from tfwsss.affinity import check_grid, pair_offsets, valid_pairs
 from tfwsss_densecrf.compiled import compiled
 
 # Sums in another order than written are allowed (they become vector instructions); infinities and NaN keep their meaning.
 _compiled = partial(compiled, fastmath={"contract", "reassoc"})
+
+
+@_compiled
+def _distances(features, offsets, reach, affinity):
+    """``exp(-mean |difference|)`` of features [h+r, w+2r, F] with a frame, r = reach, for each pair [P, h, w] of the inner cells."""
+    scale = np.float32(1.0) / np.float32(features.shape[2])
+    for y in range(affinity.shape[1]):
+        for pair in range(affinity.shape[0]):
+            dy, dx = offsets[pair]
+            for x in range(affinity.shape[2]):
+                one, other = features[y, reach + x], features[y + dy, reach + x + dx]
+                total = np.float32(0.0)
+                for channel in range(features.shape[2]):
+                    total += abs(one[channel] - other[channel])
+                affinity[pair, y, x] = math.exp(-total * scale)
 
 
 @_compiled
@@ -96,6 +113,21 @@ def _framed_weights(affinity: np.ndarray, beta: float, radius: int, height: int,
         else:
             weights[pair, :, : frame - dx] = 0.0
     return weights
+
+
+def pair_affinity(features, radius: int, border: Literal["faithful", "full"]) -> np.ndarray:
+    """`tfwsss.affinity.pair_affinity` of one photo: features [h, w, F] -> [P, ...] float32."""
+    features, reach = np.asarray(features, np.float32), radius - 1
+    height, width = features.shape[:2]
+    offsets = np.ascontiguousarray(pair_offsets(radius), np.int64)
+    if border == "full":  # on a grid with a frame, the inner cells are those of the grid
+        features = np.pad(features, ((0, reach), (reach, reach), (0, 0)))
+    else:
+        check_grid(height, width, radius)
+        features = np.array(features, order="C")  # a copy: to numba a read-only array is of another type
+    affinity = np.empty((len(offsets), features.shape[0] - reach, features.shape[1] - 2 * reach), np.float32)
+    _distances(features, offsets, reach, affinity)
+    return affinity * valid_pairs(height, width, radius) if border == "full" else affinity
 
 
 def walk(affinity: np.ndarray, scores: np.ndarray, *, radius: int, beta: float, coefficients: np.ndarray) -> np.ndarray:

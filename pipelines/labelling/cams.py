@@ -12,6 +12,7 @@ from tfwsss.data.dataset import Sample
 from tfwsss.storage.artifacts import save_cam
 
 from ..engine.context import Context, weights_path
+from .networks import network_on
 from .photos import batch_size, filled
 from .timing import Timing
 from .work import Work
@@ -28,7 +29,7 @@ class Scaled(NamedTuple):
     """A photo as the classifier will see it.
 
     Attributes:
-        size: (rows, columns) of its maps.
+        size: (height, width) of the photo.
         classes: int32 [K].
         photos: uint8 [h, w, 3], one for each scale; empty for K = 0.
     """
@@ -38,9 +39,22 @@ class Scaled(NamedTuple):
     photos: list[np.ndarray]
 
 
-def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -> Work[Tagged, Scaled, np.ndarray, None]:
+class Mapped(NamedTuple):
+    """What the classifier sees in a photo.
+
+    Attributes:
+        size, classes: of `Scaled`.
+        maps: float32 [K, h, w] for each scale, as the network gives them, mirror images added.
+    """
+
+    size: tuple[int, int]
+    classes: np.ndarray
+    maps: list[np.ndarray]
+
+
+def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -> Work[Tagged, Scaled, Mapped, None]:
     """Photo and tags -> <folder>/<id>.npz, with the trained classifier."""
-    from tfwsss.cam import cam_grid, scaled_photos
+    from tfwsss.cam import normalized_maps, scaled_photos
     from tfwsss.data.augment import pil_filter
 
     config, settings = context.config, context.config.cams
@@ -49,59 +63,53 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
     def read(item: Tagged) -> Scaled:
         image = np.ascontiguousarray(dataset.read(item.sample))
         classes = np.flatnonzero(item.tags).astype(np.int32)
-        return Scaled(cam_grid(image.shape[0], image.shape[1], settings.stride), classes, scaled_photos(image, settings.scales, filter) if len(classes) else [])
+        return Scaled(image.shape[:2], classes, scaled_photos(image, settings.scales, filter) if len(classes) else [])
 
     def group(photo: Scaled):
         return [one.shape for one in photo.photos]
 
     def on_device(name: str):
-        return _sums_on(name, context, batch)
+        return _maps_on(name, context, batch)
 
-    def finish(item: Tagged, total: np.ndarray) -> None:
-        from tfwsss.cam import normalized_cam
-
+    def finish(item: Tagged, found: Mapped) -> None:
+        maps = normalized_maps(found.maps, *found.size) if found.maps else []
         with timing.measure("writing"):
-            save_cam(folder, item.sample.id, np.flatnonzero(item.tags), normalized_cam(total) if total.shape[2] else np.moveaxis(total, 2, 0), settings.dtype)
+            save_cam(folder, item.sample.id, found.classes, maps, found.size, settings.dtype)
 
     return Work(read, finish, on_device, group, batch)
 
 
-def _sums_on(name: str, context: Context, batch: int):
-    """Function [Scaled of one group] -> [their maps summed over scales, float32 [rows, columns, K]]."""
+def _maps_on(name: str, context: Context, batch: int):
+    """Function [Scaled of one group] -> [Mapped]."""
     import tensorflow as tf
 
     from tfwsss.cam import maps_of_scale
+    from tfwsss.export.inference import normalized
     from tfwsss.models import cam_activation, class_maps, normalization
     from tfwsss.weights import load_model
 
     settings, backbone = context.config.cams, context.config.classifier.model.backbone
+    normalize = normalization(backbone)
     activation = cam_activation(backbone) if settings.activation == "auto" else settings.activation
     with tf.device(name):
         model = class_maps(load_model(weights_path(context.work, "classifier")))
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)],
-        autograph=False,
-    )
-    def one_scale(photos, classes, size):
-        return maps_of_scale(
-            lambda images: model(images, training=False),
-            photos,
-            classes,
-            size,
-            flip=settings.flip,
-            normalization=normalization(backbone),
-            activation=activation,
-        )
+    def one_scale(photos):
+        return {
+            "maps": maps_of_scale(
+                lambda images: model(images, training=False),
+                photos,
+                flip=settings.flip,
+                normalization=lambda images: normalized(images, normalize),
+                activation=activation,
+            )
+        }
 
-    def compute(photos: list[Scaled]) -> list[np.ndarray]:
-        size = photos[0].size
-        if not photos[0].photos:
-            return [np.zeros((*size, 0), np.float32) for _ in photos]
-        classes = np.unique(np.concatenate([photo.classes for photo in photos]))
-        with tf.device(name):
-            scales = zip(*(photo.photos for photo in photos), strict=True)
-            total = tf.add_n([one_scale(filled(scale, batch), classes, size) for scale in scales]).numpy()
-        return [total[index][:, :, np.searchsorted(classes, photo.classes)] for index, photo in enumerate(photos)]
+    network = network_on(name, context.config.runtime, one_scale)
+
+    def compute(photos: list[Scaled]) -> list[Mapped]:
+        scales = zip(*(photo.photos for photo in photos), strict=True)
+        found = [np.asarray(network(filled(scale, batch))["maps"]).transpose(0, 3, 1, 2) for scale in scales]
+        return [Mapped(photo.size, photo.classes, [maps[index, photo.classes] for maps in found]) for index, photo in enumerate(photos)]
 
     return compute

@@ -95,7 +95,7 @@ class _Run(Generic[Item, Loaded, Computed, Result]):
         """Body of a device's thread."""
         assert self.work.on_device is not None
         compute = None
-        while batch := self.ready.take(self.work):
+        while batch := self._next_batch():
             try:
                 with self.timing.measure("device"):
                     compute = compute or self.work.on_device(name)
@@ -108,6 +108,10 @@ class _Run(Generic[Item, Loaded, Computed, Result]):
                 for slot in batch:
                     if not slot.done.done():
                         slot.done.set_exception(error)
+
+    def _next_batch(self) -> list[_Slot]:
+        with self.timing.measure("waiting"):
+            return self.ready.take(self.work)
 
     def _hand_on(self, slot: _Slot, computed: Loaded | Computed) -> None:
         slot.loaded = None  # not needed again, and large
@@ -148,7 +152,7 @@ def run_images(
         work: the three steps.
         workers: threads that read, and as many that finish.
         devices: names of TensorFlow's devices, for work that has something to do on one.
-        timing: gets the seconds of "reading", "device" and "finishing"; the steps may take parts of them for kinds of their own.
+        timing: gets the seconds of "reading", "device", "waiting" (of the devices, for photos) and "finishing"; the steps may take parts of them for kinds of their own.
 
     Raises:
         The first error in the order of the items, whatever its kind.

@@ -26,7 +26,7 @@ def each_photo(context: Context, title: str, items: Sequence[Item], work: Work[I
         work: the steps.
         timing: what the steps measure themselves with.
     """
-    devices = device_names() if work.on_device is not None else ()
+    devices = device_names(context) if work.on_device is not None else ()
     with progress_bar(title, len(items), context.config.runtime.progress, timing.shares) as bar:
         for result in run_images(items, work, workers=worker_count(context.config.runtime.workers), devices=devices, timing=timing):
             bar.advance()
@@ -36,9 +36,12 @@ def each_photo(context: Context, title: str, items: Sequence[Item], work: Work[I
         context.run.metrics({f"seconds/{name}/{kind}": seconds for kind, seconds in timing.seconds().items()})
 
 
-def device_names() -> tuple[str, ...]:
+def device_names(context: Context) -> tuple[str, ...]:
     """All local GPUs, or the processor: names for tf.device."""
     import tensorflow as tf
+
+    if context.config.runtime.inference == "onnxruntime":
+        return ("/CPU:0",)
 
     return tuple(device.name for device in tf.config.list_logical_devices("GPU")) or ("/CPU:0",)
 
@@ -46,7 +49,7 @@ def device_names() -> tuple[str, ...]:
 def batch_size(context: Context) -> int:
     """Photos of one size that a device gets together, see `runtime.photo_batch`."""
     wanted = context.config.runtime.photo_batch
-    return wanted or (8 if device_names() != ("/CPU:0",) else 1)
+    return wanted or (8 if device_names(context) != ("/CPU:0",) else 1)
 
 
 def filled(photos: Sequence[np.ndarray], batch: int) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 from tfwsss.config import Fidelity
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.interpolation import enlarge
-from tfwsss.pseudolabel import STRIDE, grid_size, walk_input
-from tfwsss.storage.artifacts import load_cam, save_walk
+from tfwsss.pseudolabel import STRIDE, exponents_won, walk_input
+from tfwsss.storage.artifacts import load_cam, save_label, save_walk
 
 from ..engine.context import Context, weights_path
+from .networks import is_processor, network_on
 from .photos import batch_size, filled
 from .timing import Timing
 from .work import Work
@@ -46,14 +46,14 @@ def walk_work(
     timing: Timing,
     label: Callable[[Sample, np.ndarray], None] = lambda sample, image: None,
 ) -> Work[Sample, Photo, tuple, None]:
-    """<cams>/<id>.npz -> <walks>/<id>.npz, and then whatever `label` makes of that and the photo.
+    """<cams>/<id>.npz -> <walks>/<id>.npz, with several exponents also .png, and then whatever `label` makes of that and the photo.
 
     Args:
         context: of the stage.
         dataset: the photos.
         cams, walks: folders.
         alphas: background exponents; the first is the one labels are made with.
-        timing: gets "walk" and "writing".
+        timing: gets "affinity", "walk" and "writing".
         label: called when the walk's file is there.
     """
     batch = batch_size(context)
@@ -61,50 +61,69 @@ def walk_work(
     def read(sample: Sample) -> Photo:
         image = dataset.read(sample)
         classes, cam = load_cam(cams, sample.id)
-        return Photo(image, classes, walk_input(enlarge(cam, *image.shape[:2]), alphas))
+        return Photo(image, classes, walk_input(cam, alphas))
 
     def on_device(name: str):
         return _affinities_on(name, context, batch)
 
     def finish(sample: Sample, computed) -> None:
         photo, affinity = computed
+        with timing.measure("affinity"):
+            if isinstance(affinity, np.ndarray):
+                affinity = _affinity(context, affinity)
         with timing.measure("walk"):
             walked = _walk(context, affinity, photo.channels)
         with timing.measure("writing"):
-            save_walk(walks, sample.id, photo.classes, alphas, walked[: len(alphas)], walked[len(alphas) :])
+            backgrounds, foreground = walked[: len(alphas)], walked[len(alphas) :]
+            if len(alphas) > 1:
+                save_label(walks, sample.id, exponents_won(backgrounds, foreground, *photo.image.shape[:2]))
+            save_walk(walks, sample.id, photo.classes, np.concatenate([backgrounds[:1], foreground]))
         label(sample, photo.image)
 
     return Work(read, finish, on_device, lambda photo: photo.image.shape, batch)
 
 
 def _affinities_on(name: str, context: Context, batch: int):
-    """Function [Photo of one size] -> [(Photo, affinities of its pairs as a tensor of that device)]."""
+    """Function [Photo of one size] -> [(Photo, what its affinities are made of)].
+
+    On a GPU that is the affinities of its pairs, as a tensor; on a processor the features of AffinityNet, an array [h, w, F]: `finish`
+    goes on with them in a thread that leaves the network the others.
+    """
     import tensorflow as tf
 
     from tfwsss.affinity import pair_affinity
+    from tfwsss.export.inference import normalized
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
 
-    config = context.config
+    config, processor = context.config, is_processor(name)
     normalize = normalization(config.affinitynet.model.backbone)
     radius, border = config.affinitynet.radius, BORDER[config.switches.border_pairs]
     with tf.device(name):
         model = load_model(weights_path(context.work, "affinitynet"))
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int32)], autograph=False)
-    def affinities(photos, margin):
-        images = normalize(tf.cast(photos, tf.float32))
-        return pair_affinity(model(tf.pad(images, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]]), training=False), radius, border)
+    def function(photos):
+        images = normalized(tf.cast(photos, tf.float32), normalize)
+        missing = (STRIDE - tf.shape(images)[1:3] % STRIDE) % STRIDE  # zeros after normalising, as in the reference
+        features = model(tf.pad(images, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]]), training=False)
+        return {"found": features if processor else pair_affinity(features, radius, border)}
+
+    network = network_on(name, config.runtime, function)
 
     def compute(photos: list[Photo]) -> list[tuple]:
-        height, width = photos[0].image.shape[:2]
-        rows, columns = grid_size(height, width)
-        margin = (rows * STRIDE - height, columns * STRIDE - width)
+        found = network(filled([photo.image for photo in photos], batch))["found"]
         with tf.device(name):
-            found = affinities(filled([photo.image for photo in photos], batch), margin)
-            return [(photo, found[index : index + 1]) for index, photo in enumerate(photos)]
+            return [(photo, np.asarray(found[index]) if processor else found[index : index + 1]) for index, photo in enumerate(photos)]
 
     return compute
+
+
+def _affinity(context: Context, features: np.ndarray) -> np.ndarray:
+    """Features [h, w, F] -> affinities of a photo, [1, P, ...] as `tfwsss.affinity.pair_affinity` gives them."""
+    from tfwsss.stencil import pair_affinity
+
+    config = context.config
+    return pair_affinity(features, config.affinitynet.radius, BORDER[config.switches.border_pairs])[None]
 
 
 def _walk(context: Context, affinity, channels: np.ndarray) -> np.ndarray:

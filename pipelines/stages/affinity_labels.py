@@ -1,7 +1,7 @@
 """Stage `affinity_labels`: confident foreground and background by two dense-CRF passes over each photo's CAMs."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from tfwsss.config import NAMED_ALPHAS, FixedAlphas
 from tfwsss.crf import crf_scores_of_alphas
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.interpolation import enlarge
 from tfwsss.storage.artifacts import artifact_path, load_cam, save_label, save_scores
 from tfwsss.storage.atomic import read_json, write_json
 
@@ -37,7 +36,7 @@ def read_mapped(dataset: Dataset, cams: Path, sample: Sample) -> Mapped:
     """Photo and CAMs, enlarged to the photo's size."""
     image = dataset.read(sample)
     classes, cam = load_cam(cams, sample.id)
-    return Mapped(image, classes, enlarge(cam, *image.shape[:2]))
+    return Mapped(image, classes, cam)
 
 
 def label_work(context: Context, dataset: Dataset, folder: Path, alphas: FixedAlphas, timing: Timing) -> Work[Sample, Mapped, Mapped, None]:
@@ -68,10 +67,11 @@ def _alphas(context: Context, dataset) -> FixedAlphas:
         return wanted
     if wanted in NAMED_ALPHAS:
         return NAMED_ALPHAS[wanted]
-    histogram = CamHistogram()
-    for sample in dataset.samples:
-        histogram.update(load_cam(context.work / "cams", sample.id)[1])
-    return choose_alphas(histogram)
+    total = CamHistogram()
+    count: Work[Sample, Any, Any, CamHistogram] = Work(lambda sample: load_cam(context.work / "cams", sample.id)[1], lambda _, cam: CamHistogram().update(cam))
+    for one in each_photo(context, "background exponents", dataset.samples, count, Timing()):
+        total.merge(one)
+    return choose_alphas(total)
 
 
 def run(context: Context) -> dict[str, float]:
@@ -99,5 +99,5 @@ STAGE = Stage(
     needs=("cams",),
     data=("train",),
     settings=("affinity_labels", "affinitynet.label_source", "switches.crf_scores"),
-    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.interpolation", "tfwsss.storage.artifacts"),
 )

@@ -28,5 +28,5 @@ STAGE = Stage(
     needs=("classifier",),
     data=("train",),
     settings=("cams", "switches.resize_filter"),
-    code=("tfwsss_pipelines.stages.cams", "tfwsss_pipelines.labelling.cams", "tfwsss.cam", "tfwsss.models", "tfwsss.normalization", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.cams", "tfwsss_pipelines.labelling.cams", "tfwsss.cam", "tfwsss.interpolation", "tfwsss.models", "tfwsss.normalization", "tfwsss.storage.artifacts"),
 )

@@ -18,6 +18,7 @@ from tfwsss.storage.artifacts import artifact_path, keep_label
 from ..engine.context import Context, weights_path
 from ..engine.progress import console
 from ..engine.stage import Stage
+from ..labelling.networks import network_on
 from ..labelling.photos import batch_size, each_photo, filled
 from ..labelling.refinement import prepare_crf
 from ..labelling.timing import Timing
@@ -45,16 +46,14 @@ def _segmenter_on(name: str, context: Context, batch: int):
 
     config, settings = context.config, context.config.evaluate
     normalize = normalization(config.segmenter.model.backbone)
-    signature = [tf.TensorSpec([batch, None, None, 3], tf.uint8)]
     with tf.device(name):
         model = load_model(weights_path(context.work, "segmenter"))
-        single = tf.function(Inference(model, normalize).scores, input_signature=signature, autograph=False)
-        multi = tf.function(Inference(model, normalize, scales=settings.scales, flip=settings.flip).scores, input_signature=signature, autograph=False)
+        single, multi = Inference(model, normalize), Inference(model, normalize, scales=settings.scales, flip=settings.flip)
+    network = network_on(name, config.runtime, lambda photos: {"single": single.scores(photos), "multi": multi.scores(photos)})
 
     def compute(photos: list[np.ndarray]) -> list[Segmented]:
-        with tf.device(name):
-            images = filled(photos, batch)
-            return [Segmented(*one) for one in zip(photos, single(images).numpy(), multi(images).numpy(), strict=False)]
+        found = network(filled(photos, batch))
+        return [Segmented(*one) for one in zip(photos, np.asarray(found["single"]), np.asarray(found["multi"]), strict=False)]
 
     return compute
 

@@ -45,8 +45,8 @@ class PhotoDoubt(NamedTuple):
 def audit_image(work: Path, image_id: str, tags: tuple[int, ...], smallest_share: float) -> list[Doubt]:
     """One photo's doubts; saves its pixels' confidence."""
     plain, normalised = (load_label(work / folder, image_id) for folder in (PLAIN, NORMALISED))
-    _, _, background, foreground = load_walk(work / "walk", image_id)
-    scores = from_grid(normalized(np.concatenate([background[:1], foreground])), *plain.shape)
+    _, walked = load_walk(work / "walk", image_id)
+    scores = from_grid(normalized(walked), *plain.shape)
     save_grey(work / NAME / "pixels", image_id, pixel_confidence(plain, normalised, scores))
     return audit_photo(image_id, tags, plain, normalised, scores, smallest_share)
 

@@ -17,11 +17,10 @@ from tfwsss.background import alpha_of_threshold, threshold_of_alpha
 from tfwsss.crf import crf_scores
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.interpolation import enlarge
-from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
+from tfwsss.metrics import AveragePrecision, ConfusionMatrix, LabelSweep, ThresholdSweep
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk, save_label
+from tfwsss.storage.artifacts import artifact_path, load_cam, load_label, load_walk, save_label
 from tfwsss.storage.atomic import write_json
 
 from ..engine.context import Context
@@ -34,7 +33,7 @@ from ..labelling.work import Work
 from .affinity_labels import Mapped, read_mapped, used_alphas
 from .audit_scores import audit_scores, doubtful, true_agreement
 from .left_out import labelled
-from .pseudo_labels import PLAIN
+from .pseudo_labels import PLAIN, exponents
 from .scoring import label_matrix, save_table, score_folders, score_row
 from .val_cams import classifier_logits, compute_val_cams, score_val_cams
 
@@ -49,14 +48,16 @@ class PhotoScores(NamedTuple):
     Attributes:
         photo: its id.
         cam: its CAMs at all thresholds.
-        walks: {background exponent: labels of its walk}.
+        walk: labels of its walk.
+        walks: the same at all `exponents`, the largest first; None where the walk was made before there were masks.
         plain, label: walked labels after the CRF, and the pseudo label.
         agreement: for the label audit, see `true_agreement`.
     """
 
     photo: str
     cam: ThresholdSweep
-    walks: dict[float, ConfusionMatrix]
+    walk: ConfusionMatrix
+    walks: LabelSweep | None
     plain: ConfusionMatrix
     label: ConfusionMatrix
     agreement: float | None
@@ -64,21 +65,22 @@ class PhotoScores(NamedTuple):
 
 def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
     """Of the training photos that have a mask, one after another."""
-    work, labels = context.work, dataset.num_classes + 1
+    work, labels, alphas = context.work, dataset.num_classes + 1, exponents(context)
 
     def finish(sample: Sample, mask: Any) -> PhotoScores | None:
         if mask is None:
             return None
         classes, cam = load_cam(work / "cams", sample.id)
-        names, alphas, background, foreground = load_walk(work / "walk", sample.id)
-        scores = from_grid(np.concatenate([background, foreground]), *mask.shape)
-        walks = {}
-        for index, alpha in enumerate(alphas):
-            label = label_of_scores(names, np.concatenate([scores[index : index + 1], scores[len(alphas) :]]))
-            walks[float(alpha)] = ConfusionMatrix(labels).update(mask, label)
+        names, walked = load_walk(work / "walk", sample.id)
+        scores = from_grid(walked, *mask.shape)
+        walks = None
+        if artifact_path(work / "walk", sample.id, ".png").is_file():
+            foreground = label_of_scores(names, np.concatenate([np.full_like(scores[:1], -np.inf), scores[1:]]))
+            walks = LabelSweep(labels, len(alphas)).add(mask, foreground, load_label(work / "walk", sample.id))
         return PhotoScores(
             sample.id,
-            ThresholdSweep(labels, THRESHOLDS).update(mask, classes, enlarge(cam, *mask.shape)),
+            ThresholdSweep(labels, THRESHOLDS).update(mask, classes, cam),
+            ConfusionMatrix(labels).update(mask, label_of_scores(names, scores)),
             walks,
             label_matrix(work / PLAIN, sample, mask, labels),
             label_matrix(work / "pseudo_labels", sample, mask, labels),
@@ -116,15 +118,16 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
     The pseudo labels are scored on the photos and pixels that the segmenter is trained on, the others on all.
     """
     labels, classes = dataset.num_classes + 1, dataset.classes
-    sweep, plain = ThresholdSweep(labels, THRESHOLDS), ConfusionMatrix(labels)
-    walks: dict[float, ConfusionMatrix] = {}
+    alphas = exponents(context)
+    sweep, plain, walk = ThresholdSweep(labels, THRESHOLDS), ConfusionMatrix(labels), ConfusionMatrix(labels)
+    walks: LabelSweep | None = LabelSweep(labels, len(alphas))
     of_photo: dict[str, ConfusionMatrix] = {}
     agreements: dict[str, float] = {}
     for scores in _photo_scores(context, dataset):
         sweep.merge(scores.cam)
         plain.merge(scores.plain)
-        for alpha, matrix in scores.walks.items():
-            walks.setdefault(alpha, ConfusionMatrix(labels)).merge(matrix)
+        walk.merge(scores.walk)
+        walks = walks.merge(scores.walks) if walks is not None and scores.walks is not None else None
         of_photo[scores.photo] = scores.label
         if scores.agreement is not None:
             agreements[scores.photo] = scores.agreement
@@ -133,16 +136,19 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
         return [], {}, {}
     threshold, _ = sweep.best()
     best_cam = sweep.matrices()[int(np.argmin(np.abs(sweep.thresholds - threshold)))]
-    walk_alpha = next(iter(walks))
-    best = max(walks, key=lambda alpha: walks[alpha].miou())
+    walk_alpha = used_alphas(context.work).walk
+    of_alpha = {walk_alpha: walk}
+    if walks is not None:
+        of_alpha |= dict(zip(reversed(alphas), walks.matrices(), strict=True))
+    best = max(of_alpha, key=lambda alpha: of_alpha[alpha].miou())
     alpha = alpha_of_threshold(threshold)
     masked = dataset.subset(of_photo)
     refined, count = score_folders(context, "scores of CAM + CRF", masked, {"CAM + CRF": _refine_cams(context, masked, alpha)})
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
         score_row("CAM + CRF", "train", refined["CAM + CRF"], count, classes),
-        score_row("walk", "train", walks[walk_alpha], count, classes),
-        score_row("walk, best alpha", "train", walks[best], count, classes),
+        score_row("walk", "train", walk, count, classes),
+        score_row("walk, best alpha", "train", of_alpha[best], count, classes),
     ]
     if context.config.pseudo_labels.crf is not None:
         rows.append(score_row("walk + CRF", "train", plain, count, classes))
@@ -156,7 +162,7 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
             rows.append(score_row(name, "train", total, len(photos), classes))
     curves = {
         "CAM": [[float(t), float(value)] for t, value in zip(sweep.thresholds, sweep.miou(), strict=True)],
-        "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in walks.items()),
+        "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in of_alpha.items()),
     }
     facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": walk_alpha, "walk_best_alpha": best}
     facts |= audit_scores(context, agreements)

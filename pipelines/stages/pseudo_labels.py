@@ -40,8 +40,7 @@ def labeller(context: Context, timing: Timing):
     settings, corrected = config.pseudo_labels, config.switches.label_tags == "corrected"
 
     def label(sample: Sample, image: np.ndarray) -> None:
-        classes, _, background, foreground = load_walk(work / "walk", sample.id)
-        walked = np.concatenate([background[:1], foreground])
+        classes, walked = load_walk(work / "walk", sample.id)
         with timing.measure("CRF"):
             plain, normalised = pseudo_labels(classes, [walked, normalized(walked)], image, settings.crf)
         with timing.measure("writing"):
@@ -86,10 +85,16 @@ def _left_out(dataset: Dataset, outcomes: list[_Outcome], smallest_share: float)
     ]
 
 
+def exponents(context: Context) -> tuple[float, ...]:
+    """Background exponents of the evaluation's curve, ascending, that of the labels among them."""
+    return tuple(sorted({used_alphas(context.work).walk, *context.config.pseudo_labels.more_alphas}))
+
+
 def _alphas(context: Context) -> tuple[float, ...]:
     """Background exponents: the labels' one, and where masks will score the walk those of the evaluation's curve."""
+    used = used_alphas(context.work).walk
     scored = context.scored_dataset("train").masks is not None
-    return used_alphas(context.work).walk, *(context.config.pseudo_labels.more_alphas if scored else ())
+    return used, *(alpha for alpha in exponents(context) if scored and alpha != used)
 
 
 def run(context: Context) -> dict[str, float]:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import numpy as np
 import yaml
 
-from tfwsss.interpolation import enlarge
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.page import ReportData, build_report
 from tfwsss.report.rows import ImageRow
@@ -31,15 +30,14 @@ def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
     if context.config.segmenter.labels == "masks":
         return ImageRow(id=sample.id, tags=sample.tags, photo=photo, mask=dataset.strong_mask(sample))
     names, cam = load_cam(work / "cams", sample.id)
-    classes, _, background, foreground = load_walk(work / "walk", sample.id)
-    walked = from_grid(np.concatenate([background[:1], foreground]), *photo.shape[:2])
+    classes, walked = load_walk(work / "walk", sample.id)
     return ImageRow(
         id=sample.id,
         tags=sample.tags,
         photo=photo,
-        cam=(names, enlarge(cam, *photo.shape[:2])),
+        cam=(names, cam),
         affinity_label=load_label(work / "affinity_labels", sample.id),
-        walk=label_of_scores(classes, walked),
+        walk=label_of_scores(classes, from_grid(walked, *photo.shape[:2])),
         pseudo_label=load_label(work / "pseudo_labels", sample.id),
         mask=dataset.mask(sample),
         note=note,

@@ -14,13 +14,13 @@ import numpy as np
 from tfwsss.background import predict_label
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.interpolation import enlarge
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.pseudolabel import pseudo_label
+from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk
 
 from ..engine.context import Context, weights_path
 from ..labelling.cams import Tagged, cam_work
+from ..labelling.networks import network_on
 from ..labelling.photos import batch_size, each_photo, filled
 from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
@@ -38,6 +38,7 @@ def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Samp
     def on_device(name: str):
         import tensorflow as tf
 
+        from tfwsss.export.inference import normalized
         from tfwsss.models import normalization
         from tfwsss.weights import load_model
 
@@ -45,15 +46,11 @@ def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Samp
         with tf.device(name):
             model = load_model(weights_path(context.work, "classifier"))
 
-        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], autograph=False)
         def logits(photos):
-            return model(normalize(tf.cast(photos, tf.float32)), training=False)
+            return {"logits": model(normalized(tf.cast(photos, tf.float32), normalize), training=False)}
 
-        def compute(photos: list[np.ndarray]) -> list[np.ndarray]:
-            with tf.device(name):
-                return list(logits(filled(photos, batch)).numpy()[: len(photos)])
-
-        return compute
+        network = network_on(name, context.config.runtime, logits)
+        return lambda photos: list(np.asarray(network(filled(photos, batch))["logits"])[: len(photos)])
 
     work: Work[Sample, Any, Any, np.ndarray] = Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
     found = list(each_photo(context, "classifier on the evaluation photos", samples, work, Timing()))
@@ -101,10 +98,9 @@ def score_val_cams(context: Context, dataset: Dataset, threshold: float) -> tupl
         if mask is None:
             return None
         classes, cam = load_cam(work / CAMS, sample.id)
-        names, _, background, foreground = load_walk(work / WALKS, sample.id)
-        walked = pseudo_label(names, np.concatenate([background, foreground]), np.empty((*mask.shape, 3), np.uint8), None)
-        found = predict_label(classes, enlarge(cam, *mask.shape), threshold=threshold)
-        return [ConfusionMatrix(labels).update(mask, label) for label in (found, walked)]
+        names, walked = load_walk(work / WALKS, sample.id)
+        found = predict_label(classes, cam, threshold=threshold)
+        return [ConfusionMatrix(labels).update(mask, label) for label in (found, label_of_scores(names, from_grid(walked, *mask.shape)))]
 
     scoring: Work[Sample, Any, Any, list[ConfusionMatrix] | None] = Work(dataset.mask, finish)
     for found in each_photo(context, "scores of the evaluation photos", dataset.samples, scoring, Timing()):

@@ -108,7 +108,7 @@ def test_names_as_long_as_the_file_system_allows(tmp_path):
     problems, usable = check_images(dataset, 1)
     assert [(problem.id[0], problem.reason.split(":")[0]) for problem in problems] == [("y", "name too long"), ("z", "cannot be decoded")]
     for image_id in usable:
-        save_cam(tmp_path / "cams", image_id, [0], [[[0.5]]])
+        save_cam(tmp_path / "cams", image_id, [0], [[[[0.5]]]], (1, 1))
         assert load_cam(tmp_path / "cams", image_id)[1].item() == 0.5
 
 

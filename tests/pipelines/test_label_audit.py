@@ -39,7 +39,7 @@ def context(tmp_path):
         for folder, label in {"label_votes/plain": square(side), "label_votes/normalised": square(side and 12)}.items():
             save_label(tmp_path / folder, sample.id, label)
         strengths = np.array([0.2, 0.4][: 1 + len(sample.tags)], np.float32)[:, None, None]
-        save_walk(tmp_path / "walk", sample.id, sample.tags, [4.0], strengths[:1] * HALVES[:, ::-1, ::-1], strengths[1:] * HALVES)
+        save_walk(tmp_path / "walk", sample.id, sample.tags, np.concatenate([strengths[:1] * HALVES[:, ::-1, ::-1], strengths[1:] * HALVES]))
     dataset = Dataset(("cat", "dog"), tuple(samples), lambda sample: masks[sample.id])
     return Context(config, tmp_path, SimpleNamespace(artifact=lambda path: None, metrics=lambda values: None), {"train": dataset})
 

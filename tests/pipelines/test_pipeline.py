@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.command import environment_with
 from tests.decoys import make_decoys
+from tfwsss.storage.artifacts import load_cam, load_label
 from tfwsss_pipelines.stages import NAMES
 
 
@@ -22,8 +23,12 @@ def test_files_of_the_contract(finished):
     for image_id in ids:
         with np.load(finished / f"cams/{image_id}.npz", allow_pickle=False) as cams:
             assert cams["classes"].dtype == np.int32
-            assert cams["cam"].dtype in (np.float16, np.float32)
-            assert cams["cam"].ndim == 3 and cams["cam"].min() >= 0 and cams["cam"].max() <= 1
+            assert cams["size"].tolist() == [*load_label(finished / "pseudo_labels", str(image_id)).shape]
+            maps = [cams[name] for name in cams.files if name.startswith("scale_")]
+            assert [one.dtype for one in maps] == [np.float16] * 2 and all(one.ndim == 3 and one.min() >= 0 for one in maps)
+        classes, cam = load_cam(finished / "cams", str(image_id))
+        assert cam.shape[0] == len(classes)
+        assert cam.min() >= 0 and cam.max() <= 1 + 1e-3  # float16
         for folder in ("affinity_labels", "pseudo_labels"):
             with Image.open(finished / folder / f"{image_id}.png") as label:
                 assert label.mode == "P"

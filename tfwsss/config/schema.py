@@ -37,6 +37,12 @@ def _installed(engine: str) -> str:
     return engine
 
 
+def _inferring(engine: str) -> str:
+    if engine == "onnxruntime" and (missing := [module for module in ("onnxruntime", "tf2onnx") if find_spec(module) is None]):
+        raise ValueError(f"expected auto or tensorflow, as {' and '.join(missing)} is not installed")
+    return engine
+
+
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
@@ -149,7 +155,6 @@ class Cams(Section):
     flip: bool = True
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
     dtype: Literal["float16", "float32"] = "float16"
-    stride: Literal[1, 2, 4, 8] = Field(4, description="the maps are kept with one value for so many pixels in each direction, and enlarged bilinearly where they are used; 1: at the photo's size, as the reference does")
 
 
 class Crf(Section):
@@ -289,6 +294,7 @@ class Runtime(Section):
 
     workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
     photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")
+    inference: Annotated[Literal["auto", "tensorflow", "onnxruntime"], AfterValidator(_inferring)] = Field("auto", description="what runs the trained networks on photos; onnxruntime: on the processor, in about half the time, results equal within 2e-5; auto: that, and TensorFlow where there is a GPU")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 

@@ -11,6 +11,16 @@ from tfwsss.normalization import Normalization
 MAX_LABELS = 255
 
 
+def normalized(images, normalization: Normalization):
+    """Float32 photos [B, H, W, 3] of 0..255 as a network takes them; inside `conversion` in a form that converts well."""
+    if not is_converting():
+        return normalization(images)
+    # A 1x1 convolution, channel order included: elementwise operations on three interleaved channels are slow.
+    bias = normalization(np.zeros(3, np.float32))
+    kernel = normalization(np.eye(3)) - bias
+    return tf.nn.bias_add(tf.nn.conv2d(images, kernel.astype(np.float32)[np.newaxis, np.newaxis], strides=1, padding="VALID"), bias)
+
+
 class Inference:
     """Segmentation of a batch of photos of one size, as TensorFlow operations.
 
@@ -53,16 +63,8 @@ class Inference:
         """True when no test-time variant is used."""
         return self.scales == (1.0,) and not self.flip
 
-    def _normalized(self, images):
-        if not is_converting():
-            return self.normalization(images)
-        # A 1x1 convolution, channel order included: elementwise operations on three interleaved channels are slow.
-        bias = self.normalization(np.zeros(3, np.float32))
-        kernel = self.normalization(np.eye(3)) - bias
-        return tf.nn.bias_add(tf.nn.conv2d(images, kernel.astype(np.float32)[np.newaxis, np.newaxis], strides=1, padding="VALID"), bias)
-
     def _logits(self, images, size):
-        logits = self._network(self._normalized(images))
+        logits = self._network(normalized(images, self.normalization))
         return tf.image.resize(logits, size) if self._resizes else logits
 
     def _scaled_scores(self, images, scale, size):

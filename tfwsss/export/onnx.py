@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
-import tensorflow as tf
 
 from tfwsss.errors import ExportError
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import describe
-from tfwsss.export.normalization_layout import spread_normalization
 from tfwsss.export.receptive_field import receptive_field
-from tfwsss.models import conversion
 from tfwsss.normalization import Normalization
 from tfwsss.storage.atomic import atomic_path
 
@@ -24,21 +21,10 @@ _AXES = ("batch", "height", "width")
 
 def _convert(inference: Inference, outputs, opset: int, channels_last: bool) -> onnx.ModelProto:
     # Imported here because it takes a second and prints; most users of this package export a SavedModel or nothing.
-    import tf2onnx
+    from tfwsss.export.frugal_converter import converted
 
-    from tfwsss.export.frugal_converter import without_copies
-
-    signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")]
-
-    @tf.function(input_signature=signature, autograph=False)
-    def segment(images):
-        compute = {"mask": inference.mask, "scores": inference.scores}
-        return {name: compute[name](images) for name in outputs}
-
-    with conversion(channels_last), without_copies():
-        model, _ = tf2onnx.convert.from_function(segment, input_signature=signature, opset=opset)
-    spread_normalization(model)
-    return model
+    compute = {"mask": inference.mask, "scores": inference.scores}
+    return converted(lambda images: {name: compute[name](images) for name in outputs}, opset=opset, channels_last=channels_last)
 
 
 def _name_axes(value: onnx.ValueInfoProto, last: int | None) -> None:

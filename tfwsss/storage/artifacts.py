@@ -1,10 +1,12 @@
 """What the stages leave on disk: CAM archives and indexed label PNGs. One reader and one writer for each.
 
-    cams/<id>.npz              classes int32 [K], cam float16 or float32 [K, h, w] in 0..1; never pickled
+    cams/<id>.npz              classes int32 [K], size int32 [2], and scale_0, scale_1, ...: float16 or float32 [K, h, w], see `save_cam`
     affinity_labels/<id>.png   0 background, k+1 class k, 255 ignore
     affinity_labels/<id>.npz   only for label_source "scores": classes int32 [K], low and high float16 [K+1, H, W],
                                the CRF's scores for the two alphas; channel 0 is background
-    walk/<id>.npz              the random walk's scores on the stride-8 grid, see `save_walk`
+    walk/<id>.npz              classes int32 [K], walked float32 [K+1, h, w]: the random walk's scores on the stride-8 grid, channel 0 is background
+    walk/<id>.png              only where masks will score the walk: at how many background exponents a pixel is foreground,
+                               see `tfwsss.pseudolabel.exponents_won`
     pseudo_labels/<id>.png     as affinity_labels; so are label_votes/plain/<id>.png and label_votes/normalised/<id>.png
     label_audit/pixels/<id>.png   confidence of every pixel, grey
 
@@ -14,6 +16,7 @@ An id is a relative path without suffix ("2007_000032", "farm/dog 3"); ids that 
 import contextlib
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tfwsss.errors import DataError
+from tfwsss.interpolation import enlarged_sum
 from tfwsss.storage.atomic import atomic_path
 
 IGNORE = 255
@@ -62,22 +66,32 @@ def _archive(folder, image_id: str):
         raise DataError(f"{path}: damaged ({error}); remove it and run its stage again") from None
 
 
-def save_cam(folder, image_id: str, classes, cam, dtype="float16") -> None:
-    """Save one image's class activation maps.
+def save_cam(folder, image_id: str, classes, maps: Sequence, size: tuple[int, int], dtype="float16") -> None:
+    """Save one image's class activation maps, each scale's at the size that the network gave it.
 
     Args:
         classes: [K] class indices without background, ascending.
-        cam: [K, h, w] in 0..1.
+        maps: one [K, h, w] for each scale; the sum of all, enlarged bilinearly to the photo, is in 0..1.
+        size: (height, width) of the photo.
         dtype: "float16" or "float32".
     """
+    scales = {f"scale_{index}": np.asarray(one, dtype) for index, one in enumerate(maps)}
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
-        np.savez(path, classes=np.asarray(classes, np.int32), cam=np.asarray(cam, dtype))
+        np.savez(path, classes=np.asarray(classes, np.int32), size=np.asarray(size, np.int32), **scales)
 
 
 def load_cam(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """Load (classes int32 [K], cam float32 [K, h, w])."""
+    """Load (classes int32 [K], CAMs float32 [K, H, W] in 0..1 at the photo's size).
+
+    Raises:
+        DataError: the file is damaged, or an earlier version has written it.
+    """
     with _archive(folder, image_id) as archive:
-        return archive["classes"], archive["cam"].astype(np.float32)
+        if "size" not in archive:
+            raise DataError(f"{artifact_path(folder, image_id, '.npz')}: of an earlier version, which kept one map per class; remove it and run its stage again")
+        classes, size = archive["classes"], archive["size"].tolist()
+        maps = [archive[f"scale_{index}"] for index in range(len(archive.files) - 2)]
+    return classes, enlarged_sum(maps, *size) if maps else np.zeros((0, *size), np.float32)
 
 
 def save_scores(folder, image_id: str, classes, low, high) -> None:
@@ -102,36 +116,25 @@ def load_scores(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
         return archive["classes"], archive["low"].astype(np.float32), archive["high"].astype(np.float32)
 
 
-def save_walk(folder, image_id: str, classes, alphas, background, foreground) -> None:
+def save_walk(folder, image_id: str, classes, walked) -> None:
     """Save one image's walked scores on the stride-8 grid.
 
     Args:
         classes: [K] class indices without background, ascending.
-        alphas: [A] background exponents; the first is the one pseudo labels are made with.
-        background: [A, h, w] walked background scores; all but the first, which only the evaluation reads, are kept as float16.
-        foreground: [K, h, w] walked class scores.
+        walked: [K+1, h, w] scores, background first.
     """
-    background = np.asarray(background, np.float32)
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
-        np.savez(
-            path,
-            classes=np.asarray(classes, np.int32),
-            alphas=np.asarray(alphas, np.float64),
-            background=background[:1],
-            more_backgrounds=background[1:].astype(np.float16),
-            foreground=np.asarray(foreground, np.float32),
-        )
+        np.savez(path, classes=np.asarray(classes, np.int32), walked=np.asarray(walked, np.float32))
 
 
-def load_walk(folder, image_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Load (classes, alphas, background, foreground) written by `save_walk`."""
+def load_walk(folder, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """Load (classes int32 [K], walked float32 [K+1, h, w]) written by `save_walk`."""
     with _archive(folder, image_id) as archive:
-        background = np.concatenate([archive["background"], archive["more_backgrounds"].astype(np.float32)])
-        return archive["classes"], archive["alphas"], background, archive["foreground"]
+        return archive["classes"], archive["walked"]
 
 
 def save_label(folder, image_id: str, label) -> None:
-    """Save a label map [H, W] (values 0..255) as an indexed PNG with the VOC palette."""
+    """Save a label map [H, W], or other whole numbers 0..255, as an indexed PNG with the VOC palette."""
     picture = Image.fromarray(np.ascontiguousarray(label, np.uint8))
     picture.putpalette(voc_palette().tobytes())
     with atomic_path(artifact_path(folder, image_id, ".png")) as path:

@@ -187,6 +187,8 @@ def test_time_is_counted_by_kind_and_inner_kinds_leave_the_outer():
 
     list(run_images(range(4), doubling(read=lambda item: time.sleep(0.02), on_device=lambda name: lambda batch: batch, finish=finish), workers=2, timing=timing))
     seconds = timing.seconds()
-    assert list(seconds) == ["CRF", "reading", "finishing", "device"]
+    assert set(seconds) == {"CRF", "reading", "finishing", "device", "waiting"}
+    assert list(seconds.values()) == sorted(seconds.values(), reverse=True)
     assert seconds["CRF"] >= 0.12 and 0.04 <= seconds["finishing"] < seconds["CRF"]
-    assert timing.shares().startswith("CRF ")
+    assert seconds["waiting"] >= 0.02 > seconds["device"]  # until the first photo is read
+    assert "CRF " in timing.shares() and "waiting " in timing.shares()
