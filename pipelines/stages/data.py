@@ -43,7 +43,7 @@ def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | N
         return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
     if dataset.masks is None or not isinstance(config.data, CocoData):
         return None
-    return config.data.train_json if split == "train" else config.data.val_json
+    return config.data.train_json if split == "train" or config.data.val_json is None else config.data.val_json
 
 
 def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
