@@ -6,7 +6,17 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tfwsss.config import AnnotatedData, ClassFoldersData, CocoData, Config, FolderData, PackedData, ScenesData, TaggedData, VocData
+from tfwsss.config import (
+    AnnotatedData,
+    ClassFoldersData,
+    CocoData,
+    Config,
+    FolderData,
+    PackedData,
+    ScenesData,
+    TaggedData,
+    VocData,
+)
 from tfwsss.data import load_split
 from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.formats.voc import list_paths

@@ -18,7 +18,7 @@ from .work import Work
 
 
 class Tagged(NamedTuple):
-    """A photo and its tags, multi-hot [C]: those that are known, or those that the classifier has found."""
+    """A photo and the weight of each class's map, [C] in 0..1: 1 for its tags, 0 for a class that gets no map."""
 
     sample: Sample
     tags: np.ndarray
@@ -61,7 +61,9 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
         from tfwsss.cam import normalized_cam
 
         with timing.measure("writing"):
-            save_cam(folder, item.sample.id, np.flatnonzero(item.tags), normalized_cam(total) if total.shape[2] else np.moveaxis(total, 2, 0), settings.dtype)
+            classes = np.flatnonzero(item.tags)
+            maps = normalized_cam(total) * item.tags[classes, None, None] if len(classes) else np.moveaxis(total, 2, 0)
+            save_cam(folder, item.sample.id, classes, maps, settings.dtype)
 
     return Work(read, finish, on_device, group, batch)
 

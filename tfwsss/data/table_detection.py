@@ -45,8 +45,12 @@ class _Kind:
     says: tuple[str, ...]
 
 
-def recognise_tables(path: Path) -> list[TableFound]:
+def recognise_tables(path: Path, photos: Path | None = None) -> list[TableFound]:
     """Tables of photos and tags: the file itself, or those in a folder and in its folders called like splits.
+
+    Args:
+        path: a file or folder.
+        photos: folder of the photos; None: it is looked for near the table.
 
     Raises:
         DataError: a table of tags was found and no photo that it names, or it is a list of mask values.
@@ -66,8 +70,8 @@ def recognise_tables(path: Path) -> list[TableFound]:
     for kind in kinds:
         by_split.setdefault(_split(kind.path), kind)
     if len(kinds) == len(by_split) and {"train"} <= by_split.keys() <= {"train", "val", "test"}:
-        return [_found(path, by_split["train"], by_split.get("val"), descriptions)]
-    return [_found(path, kind, None, descriptions) for kind in kinds]
+        return [_found(path, photos, by_split["train"], by_split.get("val"), descriptions)]
+    return [_found(path, photos, kind, None, descriptions) for kind in kinds]
 
 
 def _files(path: Path) -> list[Path]:
@@ -219,10 +223,10 @@ def _separator(table: Table, tags: str) -> tuple[str | None, list[str]]:
     return "|", [f"  tags in {tags!r}, one a photo"]
 
 
-def _found(start: Path, train: _Kind, val: _Kind | None, descriptions: Path | None) -> TableFound:
+def _found(start: Path, photos: Path | None, train: _Kind, val: _Kind | None, descriptions: Path | None) -> TableFound:
     places = [start if start.is_dir() else start.parent, train.path.parent]
     near = [folder for place in places for folder in (place, *sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith(".")))]
-    place, suffix = _where(train, [*near, train.path.parent.parent])
+    place, suffix = _where(train, [*near, train.path.parent.parent] if photos is None else [photos])
     fields, says = dict(train.fields), [*train.says]
     root = place
     if place == train.path.parent and train.path.parent != places[0] and val is not None:
@@ -258,5 +262,5 @@ def _where(kind: _Kind, places: list[Path]) -> tuple[Path, str]:
             if count > most:
                 best, most = (place, suffix), count
     if best is None or most * 2 < len(images):
-        raise DataError(f"{kind.path}: a table of tags, but of the photos that it names, such as {(images or ['none'])[0]!r}, {most} of {len(images)} are in the folders near it; put it beside them, or write data.root by hand")
+        raise DataError(f"{kind.path}: a table of tags, but of the photos that it names, such as {(images or ['none'])[0]!r}, {most} of {len(images)} are in the folders near it; name theirs with --photos")
     return best

@@ -105,7 +105,7 @@ def _hashed(photo: Path, size: int, mtime_ns: int) -> str:
 # ------------------------------------------------------------------------------------------------- recognition
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     if not path.is_dir():
         return []
     below = {folder.name.casefold(): folder for folder in _folders(path)}

@@ -85,7 +85,7 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
     return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks, tuple(remarks))
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     files = [file for file in json_files(path) if _is_instances(file)]
     if not files:
         return []
@@ -94,12 +94,12 @@ def _recognise(path: Path) -> list[Found]:
     val = splits.get("val")
     if len(files) > (2 if val is not None else 1):
         raise DataError(f"{path}: several COCO files: {', '.join(file.name for file in files)}; name the one of the training photos instead of the folder")
-    images = _image_folder(train)
+    images = photos or _image_folder(train)
     if images is None:
-        raise DataError(f"{train}: no folder near it holds the photos that it names; put them beside it, or write data.train_images by hand")
+        raise DataError(f"{train}: no folder near it holds the photos that it names; name it with --photos")
     data: dict[str, Any] = {"format": "coco", "train_json": train, "train_images": images}
     says = [f"COCO file {train.name}, photos in {images}"]
-    if val is not None and val != train and (val_images := _image_folder(val)) is not None:
+    if val is not None and val != train and (val_images := photos or _image_folder(val)) is not None:
         data |= {"val_json": val, "val_images": val_images}
         says.append(f"evaluation photos: {val.name}, photos in {val_images}")
     return [Found(data, tuple(says), frozenset({*files, images}))]

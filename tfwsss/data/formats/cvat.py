@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from tfwsss.config import CvatData
 from tfwsss.data.dataset import Dataset
-from tfwsss.data.formats.format import Format, Found
+from tfwsss.data.formats.format import Format, Found, place_of
 from tfwsss.data.names import normal
 from tfwsss.data.photo_files import PhotoIndex
 from tfwsss.data.rows import Annotations, Row
@@ -65,7 +65,7 @@ def _read(root: Path, name: str) -> Annotations:
     return Annotations(path, tuple(rows), tuple(dict.fromkeys(label for label in labels if label in named)) if named <= set(labels) else None)
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     files = [path] if path.is_file() else sorted(path.glob("*.xml"))
     found = []
     for file in files:
@@ -74,7 +74,7 @@ def _recognise(path: Path) -> list[Found]:
         with file.open("rb") as opened:
             beginning = opened.read(BEGINNING)
         if b"<annotations" in beginning and (b"<version>1.1" in beginning or b"<image " in beginning):
-            found.append(Found({"format": "cvat", "root": file.parent, "train_file": file.name}, (f"CVAT for images, {file.name}",), frozenset({file})))
+            found.append(Found({"format": "cvat", **place_of(file, photos)}, (f"CVAT for images, {file.name}",), frozenset({file})))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tfwsss.config import FiftyOneData
 from tfwsss.data.dataset import Dataset
-from tfwsss.data.formats.format import Format, Found
+from tfwsss.data.formats.format import Format, Found, place_of
 from tfwsss.data.json_file import json_files, load_json, peek_json
 from tfwsss.data.photo_files import PhotoIndex
 from tfwsss.data.rows import Annotations, Row
@@ -67,12 +67,12 @@ def _tag(target: Any, classes: list[str] | None, where: str) -> str:
     raise DataError(f"{where}: {str(target)[:40]!r} is no label, expected a text or a number of `classes`")
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     found = []
     for file in json_files(path):
         value = peek_json(file)
         if isinstance(value, dict) and "classes" in value and _is_labels(value):
-            data = {"format": "fiftyone", "root": file.parent, "train_file": file.name}
+            data = {"format": "fiftyone", **place_of(file, photos)}
             found.append(Found(data, (f"FiftyOne's {file.name}: {len(value['labels'])} photos",), frozenset({file, file.parent / "data"})))
     return found
 

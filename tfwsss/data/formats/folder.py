@@ -9,8 +9,8 @@ from tfwsss.config import FolderData
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.formats.format import Format, Found
 from tfwsss.data.rows import Annotations
-from tfwsss.data.table_file import Dialect, read_table
 from tfwsss.data.table_detection import recognise_tables
+from tfwsss.data.table_file import Dialect, read_table
 from tfwsss.data.tag_table import read_class_names, rows_of_long, rows_of_one_hot, rows_of_tags
 from tfwsss.data.tagged import require_folder, tagged_dataset
 
@@ -43,8 +43,8 @@ def _read(config: FolderData, name: str) -> Annotations:
     return Annotations(path, tuple(rows), classes)
 
 
-def _recognise(path: Path) -> list[Found]:
-    return [Found({"format": "folder", **table.fields}, table.says, table.files) for table in recognise_tables(path)]
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
+    return [Found({"format": "folder", **table.fields}, table.says, table.files) for table in recognise_tables(path, photos)]
 
 
 FORMAT = Format("folder", lambda config, split, work_dir: read_folder(config, split), _recognise)

@@ -34,10 +34,17 @@ class Format:
     Attributes:
         name: as in `data.format`.
         read: one split of a data set; gets the section `data`, the split, and the run's folder, below which it may write.
-        recognise: what a folder or file is in this format, nothing where it is none; looks at names and beginnings of files,
-            not at photos. Raises DataError where it is of this format and cannot be used.
+        recognise: what a folder or file is in this format, nothing where it is none; the second argument is the folder of the
+            photos where that is known. It looks at names and beginnings of files, not at photos. Raises DataError where it is
+            of this format and cannot be used.
     """
 
     name: str
     read: Callable[[Any, Split, Path], Dataset | None]
-    recognise: Callable[[Path], list[Found]] = lambda path: []
+    recognise: Callable[[Path, Path | None], list[Found]] = lambda path, photos: []
+
+
+def place_of(file: Path, photos: Path | None) -> dict[str, Any]:
+    """Fields of a section with one annotation file: `root`, the folder of the photos, and `train_file`, relative to it."""
+    root = file.parent if photos is None else photos
+    return {"root": root, "train_file": file.name if photos is None else str(file.absolute())}

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tfwsss.config import LabelStudioData
 from tfwsss.data.dataset import Dataset
-from tfwsss.data.formats.format import Format, Found
+from tfwsss.data.formats.format import Format, Found, place_of
 from tfwsss.data.json_file import json_files, load_json, peek_json
 from tfwsss.data.photo_files import PhotoIndex, is_photo
 from tfwsss.data.rows import Annotations, Row
@@ -117,12 +117,12 @@ def _names(address: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     return path, where, (name[UPLOAD_PREFIX:],) if uploaded else ()
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     found = []
     for file in json_files(path):
         value = peek_json(file)
         if value and _is_export(value):
-            data = {"format": "label_studio", "root": file.parent, "train_file": file.name}
+            data = {"format": "label_studio", **place_of(file, photos)}
             found.append(Found(data, (f"Label Studio's export {file.name}: {len(value)} tasks",), frozenset({file})))
     return found
 

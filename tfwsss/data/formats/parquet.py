@@ -111,7 +111,7 @@ def _tag(value: Any, names: tuple[str, ...] | None, column: str, place: str) -> 
     raise DataError(f"{place}: {column!r} (data.tags_field) holds {type(value).__name__}, expected texts or numbers, or lists of them")
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     if path.is_file():
         files = [path] if path.suffix.lower() == ".parquet" else []
     else:

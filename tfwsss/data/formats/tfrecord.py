@@ -183,7 +183,7 @@ def _varints(packed: bytes) -> list[int]:
 # -------------------------------------------------------------------------------------------------- recognition
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     files = [file for file in files if ".tfrecord" in file.name.casefold()]
     if not files:

@@ -168,7 +168,7 @@ def _object_names(path: Path) -> tuple[str, ...]:
     return tuple(sorted(names - {""}))
 
 
-def _recognise(path: Path) -> list[Found]:
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
     lists = path / "ImageSets/Segmentation"
     if not (path / "JPEGImages").is_dir() or not lists.is_dir():
         return []
