@@ -241,7 +241,7 @@ def _batches(
 
     def produce(position, index):
         arrays = draw(int(index), random.Random(_digest(seed, epoch, int(position))))
-        return [np.ascontiguousarray(array) for array in arrays]
+        return [np.asarray(array, order="C") for array in arrays]  # ascontiguousarray would give a number an axis
 
     def load(position, index):
         # Declared stateless, else tf.data would run it in sequence under deterministic ops; it is, by construction.
