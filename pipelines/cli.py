@@ -55,6 +55,16 @@ def _runner(config: Config, source: str):
     return Runner(stages_for(config), config, config_files(source))
 
 
+class Untagged(StrEnum):
+    leave_out = "leave_out"
+    background = "background"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class ScoredStage(StrEnum):
     """Stages with a table of scores, the one that has the most first."""
 
@@ -86,6 +96,28 @@ def _run(config: Config, source: str, first: str | None, last: str | None, *, fo
         if stage in done:
             show(f"{name:<11}{path}")
     return work
+
+
+@app.command()
+def init(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos, or an annotation file.", metavar="PHOTOS", parser=_path)],
+    output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="The YAML file to write.")] = Path("run.yaml"),
+    format: Annotated[str | None, typer.Option("--format", help="Read it as this data.format, where it can be read in several ways.")] = None,
+    photo_folder: Annotated[Path | None, typer.Option("--photos", **PATH, help="Folder of the photos, where PHOTOS is an annotation file elsewhere.")] = None,
+    untagged: Annotated[Untagged | None, typer.Option(help="Photos without a tag: leave_out, or background: they show none of the classes.")] = None,
+    held_out: Annotated[float | None, typer.Option(help="Part of the photos that is held out for evaluation.", min=0.0, max=1.0)] = None,
+    device: Annotated[Device | None, typer.Option(help="What the run will compute on; without it, what this machine has.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Of all three networks.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Start weights: imagenet, or a file for the backbone (mobilenetv2 without --backbone).")] = None,
+    work_dir: WorkOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over the YAML file if it is there.")] = False,
+) -> None:
+    """Look at photos and tags, say what is found, and write a configuration that runs."""
+    from .proposal.command import init_run
+    from .proposal.propose import Options
+
+    chosen = None if untagged is None else untagged.value, None if device is None else device.value
+    init_run(photos, output, Options(format, photo_folder, chosen[0], held_out, chosen[1], backbone, weights), work_dir, force=force)
 
 
 @app.command()

@@ -198,7 +198,7 @@ def pair_affinity(features, radius: int = 5, border: Literal["faithful", "full"]
     return affinity * tf.stack([on_grid(dy, dx) for dy, dx in _offsets(radius)], axis=1)
 
 
-def affinity_loss(affinity, labels: AffinityLabels, total=lambda count: count) -> AffinityLoss:
+def affinity_loss(affinity, labels: AffinityLabels, total=lambda count: count, weight=None) -> AffinityLoss:
     """Balanced cross entropy over the labelled pairs of the whole batch (equations 5 and 6).
 
     Args:
@@ -206,6 +206,7 @@ def affinity_loss(affinity, labels: AffinityLabels, total=lambda count: count) -
         labels: three arrays of the same shape.
         total: where the batch is spread over several devices, sums a count of pairs over all of them. The results are
             then the device's shares, which add up to the loss of the whole batch.
+        weight: [B], how much the pairs of each photo count; None: alike.
 
     Returns:
         Mean loss of background positives, of foreground positives, of negatives (0 without such pairs), and
@@ -215,6 +216,8 @@ def affinity_loss(affinity, labels: AffinityLabels, total=lambda count: count) -
 
     def mean_over(mask, loss):
         mask = tf.cast(mask, tf.float32)
+        if weight is not None:
+            mask *= tf.cast(weight, tf.float32)[:, None, None, None]
         return tf.reduce_sum(mask * loss) / (total(tf.reduce_sum(mask)) + EPSILON)
 
     positive = -tf.math.log(affinity + EPSILON)

@@ -191,9 +191,12 @@ class AveragePrecision:
         self.num_classes = int(num_classes)
         self._scores: list[np.ndarray] = []
         self._tags: list[np.ndarray] = []
+        self._known: list[np.ndarray] = []
 
-    def update(self, scores, tags) -> "AveragePrecision":
-        """Add photos: scores [B, C] (logits or probabilities), tags [B, C] multi-hot.
+    def update(self, scores, tags, known=None) -> "AveragePrecision":
+        """Add photos: scores [B, C] (logits or probabilities), tags [B, C] multi-hot, known [B, C]: 0 where nobody knows the tag.
+
+        What is not known is not ranked. None: all tags are known.
 
         Raises:
             DataError: shapes are wrong or a score is not finite.
@@ -207,6 +210,7 @@ class AveragePrecision:
             raise DataError("scores: expected finite numbers, found NaN or infinity")
         self._scores.append(scores)
         self._tags.append(tags)
+        self._known.append(np.ones(scores.shape, bool) if known is None else np.broadcast_to(np.asarray(known) > 0, scores.shape))
         return self
 
     def per_class(self) -> np.ndarray:
@@ -214,9 +218,10 @@ class AveragePrecision:
         result = np.full(self.num_classes, np.nan)
         if not self._scores:
             return result
-        scores, tags = np.concatenate(self._scores), np.concatenate(self._tags)
-        for index in np.flatnonzero(tags.any(axis=0)):
-            order = np.argsort(-scores[:, index], kind="stable")
+        scores, tags, known = (np.concatenate(parts) for parts in (self._scores, self._tags, self._known))
+        for index in np.flatnonzero((tags & known).any(axis=0)):
+            photos = np.flatnonzero(known[:, index])
+            order = photos[np.argsort(-scores[photos, index], kind="stable")]
             ranked, hit = scores[order, index], tags[order, index]
             last_of_tie = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
             hits = np.cumsum(hit)[last_of_tie]

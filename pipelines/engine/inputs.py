@@ -6,13 +6,29 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tfwsss.config import CocoData, Config, FolderData, ScenesData, VocData
+from tfwsss.config import (
+    AnnotatedData,
+    ClassFoldersData,
+    CocoData,
+    Config,
+    FolderData,
+    PackedData,
+    ScenesData,
+    TaggedData,
+    VocData,
+)
 from tfwsss.data import load_split
 from tfwsss.data.dataset import MaskFolder
-from tfwsss.data.voc import list_paths
+from tfwsss.data.formats.voc import list_paths
+from tfwsss.data.unpacking import packed_files
 
 TRAININGS = ("classifier", "affinitynet", "segmenter")
 DEFAULT_STORE = "mlflow.db"  # in the folder of the call
+TABLES = {  # fields that are paths below data.root
+    FolderData: ("train_csv", "val_csv", "class_names"),
+    ClassFoldersData: ("train_folder", "val_folder"),
+    AnnotatedData: ("train_file", "val_file"),
+}
 NO_FILE = (None, "imagenet", "classifier")  # values of model.weights that name no file
 
 
@@ -36,10 +52,15 @@ def data_paths(config: Config) -> Iterator[tuple[str, Path]]:
     for name in ("mask_folder", "strong_masks"):
         if getattr(data, name) is not None:
             yield f"data.{name}", data.root / getattr(data, name)
-    if isinstance(data, FolderData):
-        for name in ("train_csv", "val_csv"):
+    for kind, names in TABLES.items():
+        if isinstance(data, kind):
+            yield from ((f"data.{name}", data.root / getattr(data, name)) for name in names if getattr(data, name) is not None)
+    if isinstance(data, TaggedData):
+        yield from (("data.groups", data.root / name) for name in data.groups)
+    if isinstance(data, PackedData):
+        for name in ("train_files", "val_files"):
             if getattr(data, name) is not None:
-                yield f"data.{name}", data.root / getattr(data, name)
+                yield from ((f"data.{name}", path) for path in packed_files(data.root, getattr(data, name)))
     if isinstance(data, VocData):
         for name in ("train_list", "val_list", "train_mask_list"):
             if getattr(data, name) is not None:
@@ -56,7 +77,7 @@ def photo_folders(config: Config) -> Iterator[tuple[str, Path]]:
     Raises:
         DataError: the data set cannot be listed.
     """
-    if isinstance(config.data, ScenesData):
+    if isinstance(config.data, ScenesData | PackedData):  # their photos are written by the run
         return
     folders: dict[Path, str] = {}
     for split in ("train", "val"):

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tfwsss.config import Config, ScenesData
+from tfwsss.config import Config, PackedData, ScenesData
+from tfwsss.data.unpacking import FOLDER as UNPACKED
 from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
@@ -103,12 +104,13 @@ class Runner:
 
     def _protect(self, end: int) -> None:
         """Before anything is touched: what the run will clear must not hold what is not its own."""
-        scenes = ("scenes",) if isinstance(self.config.data, ScenesData) else ()
-        refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, scenes)
+        data = self.config.data
+        written = ("scenes",) if isinstance(data, ScenesData) else (UNPACKED,) if isinstance(data, PackedData) else ()
+        refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, written)
         require_own_folders(self.stages[: end + 1], self.work)
         finished = frozenset(stage.name for stage in self.stages if read_record(stage, self.work).get("finished"))
         require_ready(self.config, [folder for stage in self.stages for folder in stage.folders(self.work)], finished)
-        refuse_inputs(photo_folders(self.config), self.stages, self.work, scenes)
+        refuse_inputs(photo_folders(self.config), self.stages, self.work, written)
 
     def _run_selected(
         self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]

@@ -19,7 +19,7 @@ from .work import Work
 
 
 class Tagged(NamedTuple):
-    """A photo and its tags, multi-hot [C]: those that are known, or those that the classifier has found."""
+    """A photo and the weight of each class's map, [C] in 0..1: 1 for its tags, 0 for a class that gets no map."""
 
     sample: Sample
     tags: np.ndarray
@@ -72,7 +72,8 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
         return _maps_on(name, context, batch)
 
     def finish(item: Tagged, found: Mapped) -> None:
-        maps = normalized_maps(found.maps, *found.size) if found.maps else []
+        weights = item.tags[found.classes, np.newaxis, np.newaxis]
+        maps = [one * weights for one in normalized_maps(found.maps, *found.size)] if found.maps else []
         with timing.measure("writing"):
             save_cam(folder, item.sample.id, found.classes, maps, found.size, settings.dtype)
 

@@ -27,16 +27,18 @@ def affinity_model(config: Config):
 def run(context: Context) -> dict[str, float]:
     from tfwsss.affinity import affinity_labels, affinity_loss, pair_affinity
     from tfwsss.data.inputs import affinity_batches
+    from tfwsss.data.label_sources import MixedLabels
     from tfwsss.models import normalization
 
     from .train import train_stage
 
     config, settings = context.config, context.config.affinitynet
     dataset, labels = labelled_photos(context, settings.labels, "affinity_labels")
+    weighted = isinstance(labels, MixedLabels)
 
     def loss(features, batch, total):
         affinity = pair_affinity(features, settings.radius)
-        losses = affinity_loss(affinity, affinity_labels(batch["label"], settings.radius), total)
+        losses = affinity_loss(affinity, affinity_labels(batch["label"], settings.radius), total, batch["weight"] if weighted else None)
         return {"loss": losses.total, "loss_bg": losses.bg, "loss_fg": losses.fg, "loss_neg": losses.neg}
 
     return train_stage(
@@ -66,5 +68,5 @@ STAGE = training_stage(
     labelling=True,
     needs=("classifier", "affinity_labels"),
     switches=("momentum", "dropout", "crop_canvas", "affinity_width"),
-    code=("tfwsss.affinity", "tfwsss.data.label_sources", "tfwsss.data.label_grid"),
+    code=("tfwsss_pipelines.stages.training_labels", "tfwsss.affinity", "tfwsss.data.label_sources", "tfwsss.data.label_grid"),
 )

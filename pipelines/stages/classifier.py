@@ -34,9 +34,10 @@ def run(context: Context) -> dict[str, float]:
             epoch=epoch,
             part=part,
         ),
-        loss=lambda logits, batch, total: {"loss": multilabel_soft_margin(logits, batch["tags"], total)},
+        loss=lambda logits, batch, total: {"loss": multilabel_soft_margin(logits, batch["tags"], total, batch["known"])},
         metrics={"f1": stack.f1_score(dataset.num_classes)},
-        compared=lambda logits, batch: (batch["tags"], tf.sigmoid(logits)),
+        # A true negative, which is what both zeros are, does not enter F1.
+        compared=lambda logits, batch: (batch["tags"], tf.sigmoid(logits) * batch["known"]),
     )
 
 

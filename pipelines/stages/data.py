@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfwsss.config import CocoData, Config
-from tfwsss.data import Dataset, Split, load_split
+from tfwsss.data import Dataset, Sample, Split, load_split
 from tfwsss.data.check import Inspection, sort_out
 from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.doctor import diagnose
@@ -37,13 +37,18 @@ LONGEST_LINE = 240  # characters of a finding
 LEAST_FREE = 20_000_000  # bytes
 
 
+def _tags(sample: Sample) -> tuple:
+    """What is known of a photo's classes, as the digests have it."""
+    return (sample.tags, sample.unknown) if sample.unknown else sample.tags
+
+
 def _mask_file(config: Config, dataset: Dataset, split: str, sample) -> Path | None:
     """The file a sample's mask is read from."""
     if isinstance(dataset.masks, MaskFolder):
         return dataset.masks.path(sample) if dataset.masks.counts(sample) else None
     if dataset.masks is None or not isinstance(config.data, CocoData):
         return None
-    return config.data.train_json if split == "train" else config.data.val_json
+    return config.data.train_json if split == "train" or config.data.val_json is None else config.data.val_json
 
 
 def _strong_mask_file(config: Config, dataset: Dataset, sample) -> Path | None:
@@ -66,7 +71,7 @@ def file_signatures(config: Config, work: Path) -> dict[str, str]:
             continue
         for sample in dataset.samples:
             files = [sample.image, _mask_file(config, dataset, split, sample), _strong_mask_file(config, dataset, sample)]
-            listing.append(((split, sample.id, sample.tags), files))
+            listing.append(((split, sample.id, _tags(sample)), files))
     contents = contents_of(work)
     found = contents.digests(path for _, files in listing for path in files if path is not None)
     contents.save()
@@ -142,7 +147,7 @@ def run(context: Context) -> dict[str, float]:
         usable[split] = sorted(contents)
         unscored[split] = sorted({problem.id for problem in masks} & contents.keys())
         kept = dataset.subset(contents)
-        digests[split] = digest([kept.classes, [[sample.id, sample.tags, contents[sample.id]] for sample in kept.samples]])
+        digests[split] = digest([kept.classes, [[sample.id, _tags(sample), contents[sample.id]] for sample in kept.samples]])
         digests[f"{split}_masks"] = _mask_digest(config, kept, split)
         metrics |= {f"{split}_images": len(contents), f"{split}_quarantined": len(found)}
     _write_quarantine(folder / QUARANTINE, problems)
@@ -173,5 +178,5 @@ STAGE = Stage(
     data=("files",),
     signatures=file_signatures,
     settings=("data",),
-    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.doctor", "tfwsss.data.mask_check", "tfwsss.data.strong_masks", "tfwsss.data.names", "tfwsss.data.image"),
+    code=("tfwsss_pipelines.stages.data", "tfwsss.data.check", "tfwsss.data.doctor", "tfwsss.data.mask_check", "tfwsss.data.near_duplicates", "tfwsss.data.strong_masks", "tfwsss.data.names", "tfwsss.data.image"),
 )

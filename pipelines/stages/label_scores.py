@@ -189,7 +189,7 @@ def run(context: Context) -> dict[str, float]:
         threshold = metrics.get("cam_best_threshold", threshold_of_alpha(used_alphas(context.work).walk))
         logits = classifier_logits(context, validation, validation.samples)
         rows += _validation_rows(context, validation, logits, threshold)
-        metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, validation.tag_matrix()).mean()
+        metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, validation.tag_matrix(), validation.known_matrix()).mean()
     path = context.folder(NAME) / CURVES
     write_json(path, curves)
     context.run.artifact(path)

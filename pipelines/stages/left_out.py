@@ -44,13 +44,13 @@ def read_left_out(work: Path) -> list[LeftOut]:
         raise DataError(f"{work / FILE}: no such file; has stage pseudo_labels finished there?") from None
 
 
-def labelled(work: Path, dataset: Dataset) -> Dataset:
-    """The photos that are not left out.
+def labelled(work: Path, dataset: Dataset, strong: frozenset[str] = frozenset()) -> Dataset:
+    """The photos that are not left out, or need no label because they have a mask (`strong`).
 
     Raises:
         DataError: all are, or there is no list.
     """
-    left_out = {photo.id for photo in read_left_out(work)}
+    left_out = {photo.id for photo in read_left_out(work)} - strong
     kept = dataset.subset(sample.id for sample in dataset.samples if sample.id not in left_out)
     if not kept.samples:
         raise DataError(

@@ -17,7 +17,7 @@ def stages_for(config: Config) -> list[Stage]:
     """The stages that a configuration needs, in order.
 
     A segmenter that learns from masks needs no pseudo labels, and a classifier only to start from. A stage that learns
-    from masks depends on them, too.
+    from labels depends on `data.strong_masks`, too, where there are some.
     """
     unneeded: set[str] = set()
     if config.segmenter.labels == "masks":
@@ -26,7 +26,7 @@ def stages_for(config: Config) -> list[Stage]:
     for stage in STAGES:
         if stage.name in unneeded:
             continue
-        if stage.name in LEARNING_FROM_LABELS and getattr(config, stage.name).labels == "masks":
+        if stage.name in LEARNING_FROM_LABELS and config.data.strong_masks is not None:
             stage = replace(stage, data=(*stage.data, STRONG_MASKS))
         stages.append(replace(stage, needs=tuple(name for name in stage.needs if name not in unneeded)))
     return stages

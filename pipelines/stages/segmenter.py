@@ -8,6 +8,7 @@ from .training_stage import training_stage
 def run(context: Context) -> dict[str, float]:
     from tfwsss.data.augment import pil_filter
     from tfwsss.data.inputs import segmenter_batches
+    from tfwsss.data.label_sources import MixedLabels
     from tfwsss.models import build_segmenter, normalization
     from tfwsss.training.losses import PIXEL_LOSSES
 
@@ -15,6 +16,7 @@ def run(context: Context) -> dict[str, float]:
 
     config, settings = context.config, context.config.segmenter
     dataset, labels = labelled_photos(context, settings.labels, "pseudo_labels")
+    weighted = isinstance(labels, MixedLabels)
     pixel_loss = PIXEL_LOSSES[settings.loss]
     arguments = model_arguments(settings.model, "corrected")
     return train_stage(
@@ -34,7 +36,7 @@ def run(context: Context) -> dict[str, float]:
             epoch=epoch,
             part=part,
         ),
-        loss=lambda logits, batch, total: {"loss": pixel_loss(logits, batch["label"], total)},
+        loss=lambda logits, batch, total: {"loss": pixel_loss(logits, batch["label"], total, batch["weight"] if weighted else None)},
         ema=settings.ema,
     )
 

@@ -31,7 +31,7 @@ CAMS, WALKS = "label_scores/val_cams", "label_scores/val_walk"
 TAGS = {"faithful": "true tags", "corrected": "predicted tags"}
 
 
-def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Sample]) -> np.ndarray:
+def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Sample], title: str = "classifier on the evaluation photos") -> np.ndarray:
     """Logits of the trained classifier on photos at their own sizes, float32 [N, C]."""
     batch = batch_size(context)
 
@@ -53,7 +53,7 @@ def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Samp
         return lambda photos: list(np.asarray(network(filled(photos, batch))["logits"])[: len(photos)])
 
     work: Work[Sample, Any, Any, np.ndarray] = Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
-    found = list(each_photo(context, "classifier on the evaluation photos", samples, work, Timing()))
+    found = list(each_photo(context, title, samples, work, Timing()))
     return np.stack(found) if found else np.zeros((0, dataset.num_classes), np.float32)
 
 

@@ -51,8 +51,8 @@ def write(folder, name, values):
         ({"data": {"format": "voc", "root": "x", "train_lst": "y"}}, "data.train_lst: unknown field; did you mean 'train_list'?"),
         ({"data": {"format": "voc", "root": "x", "size": 3}}, "data.size: unknown field"),  # a field of another format
         ({"data": {"format": "coco"}}, "data.train_json: required field is missing"),
-        ({"data": {"format": "scenez"}}, "data.format: found 'scenez', expected one of voc, coco, folder, scenes; did you mean 'scenes'?"),
-        ({"data": {}}, "data.format: found None, expected one of voc, coco, folder, scenes"),
+        ({"data": {"format": "scenez"}}, "data.format: found 'scenez', expected one of voc, coco, folder, class_folders, label_studio, cvat, fiftyone, parquet, tfrecord, scenes; did you mean 'scenes'?"),
+        ({"data": {}}, "data.format: found None, expected one of voc, coco, folder, class_folders, label_studio, cvat, fiftyone, parquet, tfrecord, scenes"),
         ({"classifier": {"epochs": "many"}}, "classifier.epochs: Input should be a valid integer, unable to parse string as an integer, found 'many'"),
         ({"classifier": 3}, "classifier: Input should be a valid dictionary or instance of Classifier, found 3"),
         ({"cams": {"scales": [1, "a"]}}, "cams.scales.1: Input should be a valid number, unable to parse string as a number, found 'a'"),

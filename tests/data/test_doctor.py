@@ -7,7 +7,7 @@ import pytest
 
 from tfwsss.config import FolderData
 from tfwsss.data.doctor import diagnose
-from tfwsss.data.folder import read_folder
+from tfwsss.data.formats.folder import read_folder
 
 
 @pytest.fixture

@@ -1,6 +1,21 @@
 """The configuration of a whole pipeline: typed sections, YAML files, the list of fields, errors that name a field."""
 
-from tfwsss.config.data import CocoData, Data, FolderData, ScenesData, VocData
+from tfwsss.config.data import (
+    AnnotatedData,
+    ClassFoldersData,
+    CocoData,
+    CvatData,
+    Data,
+    FiftyOneData,
+    FolderData,
+    LabelStudioData,
+    PackedData,
+    ParquetData,
+    ScenesData,
+    TaggedData,
+    TfRecordData,
+    VocData,
+)
 from tfwsss.config.schema import (
     NAMED_ALPHAS,
     AffinityNet,
@@ -22,24 +37,33 @@ from tfwsss.config.section import Section
 
 __all__ = [
     "AffinityNet",
+    "AnnotatedData",
     "Augmentation",
+    "ClassFoldersData",
     "Classifier",
     "CocoData",
     "Config",
     "Crf",
+    "CvatData",
     "Data",
     "Fidelity",
+    "FiftyOneData",
     "FixedAlphas",
     "FolderData",
     "LabelCrf",
+    "LabelStudioData",
     "Model",
     "NAMED_ALPHAS",
     "Optimizer",
+    "PackedData",
+    "ParquetData",
     "ScenesData",
     "Section",
     "Segmenter",
     "Serving",
     "Switches",
+    "TaggedData",
+    "TfRecordData",
     "Training",
     "VocData",
 ]

@@ -121,8 +121,9 @@ class AffinityNet(Training):
     epochs: NonNegativeInt = 8
     batch_size: PositiveInt = 8
     radius: Annotated[int, Field(ge=2)] = Field(5, description="gamma: pairs closer than this many grid cells")
-    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the confident labels of the stage affinity_labels, or masks: those of data.strong_masks, the upper bound of the walk")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: pseudo: the confident labels of the stage affinity_labels, and of photos with a mask in data.strong_masks the mask; masks: those masks alone, the upper bound of the walk")
     label_source: Literal["scores", "labels"] = Field("labels", description="scores: block means of the CRF scores as the reference does; labels: majority of the label PNG in each grid cell")
+    strong_weight: PositiveFloat = Field(1.0, description="how much a photo counts whose label is a mask of data.strong_masks, beside one with confident labels, which counts 1")
     crops_per_image: PositiveInt = Field(1, description="crops of each photo in one epoch")
 
     @model_validator(mode="after")
@@ -140,7 +141,8 @@ class AffinityNet(Training):
 
 
 class Segmenter(Training):
-    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: the pseudo labels, or masks: those of data.strong_masks (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
+    labels: Literal["pseudo", "masks"] = Field("pseudo", description="what is learnt: pseudo: the pseudo labels, and of photos with a mask in data.strong_masks the mask; masks: those masks alone (the fully supervised twin); photos without a mask are left out then, and the stages that make pseudo labels do not run")
+    strong_weight: PositiveFloat = Field(1.0, description="how much a photo counts whose label is a mask of data.strong_masks, beside one with a pseudo label, which counts 1")
     head: Literal["auto", "atrous", "deeplabv3plus", "lraspp"] = Field("auto", description="atrous: the two-conv head of ResNet38; lraspp: MobileNetV3's, for phones; auto: atrous for resnet38, deeplabv3plus for the others")
     scale_range: Floats = Field((0.7, 1.3), description="random scale of the photo before cropping")
     loss: Literal["cross_entropy", "ohem", "balanced"] = Field("cross_entropy", description="ohem: over the hard pixels only; balanced: background and foreground averaged apart")

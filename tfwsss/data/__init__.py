@@ -1,6 +1,6 @@
 """Data sets: photos with tags, and masks for scoring. Nothing here imports TensorFlow but `tfwsss.data.inputs`.
 
-There are more files here than in other folders: each format has its reader, each rule about photos and labels its own.
+There are more files here than in other folders: each rule about photos, tags and labels has its own. Formats are in `formats`.
 """
 
 from __future__ import annotations
@@ -8,16 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, overload
 
-from tfwsss.config import CocoData, Data, FolderData, VocData
-from tfwsss.data.coco import read_coco
+from tfwsss.config import Data
 from tfwsss.data.dataset import Dataset, Sample
-from tfwsss.data.folder import read_folder
-from tfwsss.data.scenes import read_scenes
-from tfwsss.data.voc import read_voc
+from tfwsss.data.formats import FORMATS, Split
 
 __all__ = ["Dataset", "Sample", "Split", "load_split"]
-
-Split = Literal["train", "val"]
 
 
 @overload
@@ -30,7 +25,7 @@ def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
     Args:
         data: the `data` section of the configuration.
         split: "train" or "val".
-        work_dir: the run's folder; generated scenes are kept below it.
+        work_dir: the run's folder; what a format has to write (generated scenes, unpacked photos) goes below it.
 
     Returns:
         The data set; None for "val" when the configuration has no evaluation photos.
@@ -38,10 +33,4 @@ def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
     Raises:
         DataError: lists, tables, tags or annotations are missing or malformed.
     """
-    if isinstance(data, VocData):
-        return read_voc(data, split)
-    if isinstance(data, CocoData):
-        return read_coco(data, split)
-    if isinstance(data, FolderData):
-        return read_folder(data, split)
-    return read_scenes(data, split, Path(work_dir))
+    return FORMATS[data.format].read(data, split, Path(work_dir))

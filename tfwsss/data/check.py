@@ -10,6 +10,7 @@ from pathlib import Path
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.image import read_image
 from tfwsss.data.names import unusable_ids
+from tfwsss.data.near_duplicates import thumbnail
 from tfwsss.errors import ImageError
 from tfwsss.processes import isolated_map, usable_cores
 
@@ -41,6 +42,7 @@ class Inspection:
         digest: BLAKE2b-128 of the file's bytes, hexadecimal; "" when it cannot be read.
         reason: why it is not usable; "" when it is.
         brightest: the largest value of all pixels and channels, 0..255; -1 when it cannot be decoded.
+        thumbnail: see `tfwsss.data.near_duplicates`; b"" when it cannot be decoded.
     """
 
     height: int
@@ -48,13 +50,14 @@ class Inspection:
     digest: str
     reason: str
     brightest: int = -1
+    thumbnail: bytes = b""
 
 
 def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     """Decode one photo completely. Never raises for a bad file."""
     try:
         pixels = read_image(path, max_megapixels)
-        (height, width), brightest = pixels.shape[:2], int(pixels.max())
+        (height, width), brightest, small = pixels.shape[:2], int(pixels.max()), thumbnail(pixels)
         digest = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
             for block in iter(lambda: file.read(BLOCK), b""):
@@ -66,7 +69,7 @@ def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
     reason = ""
     if min(height, width) < MIN_SIDE:
         reason = f"too small: {width}x{height} px, expected at least {MIN_SIDE}x{MIN_SIDE}"
-    return Inspection(height, width, digest.hexdigest(), reason, brightest)
+    return Inspection(height, width, digest.hexdigest(), reason, brightest, small)
 
 
 def inspect_images(

@@ -25,11 +25,15 @@ class Sample:
         id: unique in the data set; the relative path of its artefacts, without suffix.
         image: path of the photo; it may be missing or damaged (`tfwsss.data.check` finds out).
         tags: indices into the data set's classes, ascending, without background; () when the photo has no tag.
+        unknown: of the classes that may be on the photo or not, ascending; all others that are not among the tags are absent.
+        group: photos of one group (a patient, a scene, copies) belong to one split; "": it is its own.
     """
 
     id: str
     image: Path
     tags: tuple[int, ...]
+    unknown: tuple[int, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,13 @@ class Dataset:
         matrix = np.zeros((len(self.samples), self.num_classes), np.float32)
         for row, sample in enumerate(self.samples):
             matrix[row, list(sample.tags)] = 1.0
+        return matrix
+
+    def known_matrix(self) -> np.ndarray:
+        """Which tags are known, [N, num_classes] float32 of 0 and 1, rows as in `tag_matrix`, which has 0 for the unknown ones."""
+        matrix = np.ones((len(self.samples), self.num_classes), np.float32)
+        for row, sample in enumerate(self.samples):
+            matrix[row, list(sample.unknown)] = 0.0
         return matrix
 
     def read(self, sample: Sample) -> np.ndarray:

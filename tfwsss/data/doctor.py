@@ -11,6 +11,7 @@ import numpy as np
 from tfwsss.data.check import Inspection, inspect_images
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.mask_check import OTHER_SIZE, UNKNOWN_VALUES, UNREADABLE, MaskFindings, MaskReport, examine_masks
+from tfwsss.data.near_duplicates import alike
 
 EXAMPLES = 5  # names given with a finding
 DARK = 20  # of 255; 12 bits stored in 16 reach 15
@@ -23,6 +24,7 @@ class SplitReport:
     Attributes:
         images: number of samples; usable: those a run would keep.
         class_counts: photos for each class.
+        unknown: for each class, photos of which nobody knows whether they show it.
         co_occurrence: [C][C] photos that have both classes; the diagonal repeats class_counts.
         tags_per_image: number of photos with so many tags.
         height, width: (smallest, median, largest) in pixels of the photos that can be decoded.
@@ -32,6 +34,7 @@ class SplitReport:
     images: int
     usable: int
     class_counts: dict[str, int]
+    unknown: dict[str, int]
     co_occurrence: list[list[int]]
     tags_per_image: dict[int, int]
     height: tuple[int, int, int]
@@ -101,7 +104,7 @@ def diagnose(
         _examine_tags(diagnosis, split, dataset, require_tags)
         diagnosis.masks[split] = examine_masks(dataset, found[split])
         masks = _examine_masks(diagnosis, split, diagnosis.masks[split])
-        diagnosis.splits[split] = _tables(split, dataset, found[split], masks)
+        diagnosis.splits[split] = _tables(dataset, found[split], masks, require_tags and split == "train")
     _examine_class_names(diagnosis, train, val)
     _examine_duplicates(diagnosis, {"train": train, "val": val}, found)
     return diagnosis
@@ -180,9 +183,25 @@ def _examine_duplicates(diagnosis: Diagnosis, splits: dict, found: dict[str, lis
             names = [" = ".join(sample.id for sample in group) for group in unequal]
             diagnosis.errors.append(f"{split}: {len(unequal)} equal photos have unequal tags: {_named(names)}")
     if splits["val"] is not None:
+        _examine_likeness(diagnosis, splits, found)
         both = sorted({s.id for s in splits["train"].samples} & {s.id for s in splits["val"].samples})
         if both:
             diagnosis.errors.append(f"{len(both)} ids are in train and in val: {_named(both)}")
+
+
+def _examine_likeness(diagnosis: Diagnosis, splits: dict, found: dict[str, list[Inspection]]) -> None:
+    """Photos of val that belong to, or look like, photos of train."""
+    groups = {split: {sample.group for sample in splits[split].samples if sample.group} for split in ("train", "val")}
+    if both := sorted(groups["train"] & groups["val"]):
+        diagnosis.errors.append(f"{len(both)} groups are in train and in val, scores are too good: {_named(both)}")
+    names = []
+    for index, other in alike([one.thumbnail for one in found["val"]], [one.thumbnail for one in found["train"]]):
+        if found["val"][index].digest != found["train"][other].digest:  # equal ones are errors of their own
+            names.append(f"{splits['val'].samples[index].id} ~ {splits['train'].samples[other].id}")
+    if names:
+        diagnosis.warnings.append(
+            f"val: {len(names)} photos look like one of train, scores may be too good: {_named(names)}; photos of one thing belong to one group (a column `group`)"
+        )
 
 
 def _examine_masks(diagnosis: Diagnosis, split: str, findings: MaskFindings | None) -> MaskReport | None:
@@ -200,15 +219,16 @@ def _examine_masks(diagnosis: Diagnosis, split: str, findings: MaskFindings | No
     return findings.report
 
 
-def _tables(split: str, dataset: Dataset, found: list[Inspection], masks: MaskReport | None) -> SplitReport:
+def _tables(dataset: Dataset, found: list[Inspection], masks: MaskReport | None, require_tags: bool) -> SplitReport:
     tags = dataset.tag_matrix().astype(np.int64)
     usable = sum(
-        1 for s, i in zip(dataset.samples, found, strict=True) if not i.reason and (s.tags or split != "train")
+        1 for s, i in zip(dataset.samples, found, strict=True) if not i.reason and (s.tags or not require_tags)
     )
     return SplitReport(
         images=len(dataset),
         usable=usable,
         class_counts=dict(zip(dataset.classes, tags.sum(axis=0).tolist(), strict=True)),
+        unknown=dict(zip(dataset.classes, (len(dataset) - dataset.known_matrix().sum(axis=0)).astype(int).tolist(), strict=True)),
         co_occurrence=(tags.T @ tags).tolist(),
         tags_per_image=dict(sorted(Counter(tags.sum(axis=1).tolist()).items())),
         height=_spread([inspection.height for inspection in found if inspection.height]),
@@ -224,10 +244,11 @@ def _spread(values: list[int]) -> tuple[int, int, int]:
 def _render_split(report: SplitReport, classes: tuple[str, ...]) -> list[str]:
     side = max([len(name) for name in classes] + [len("class")])
     cell = max(len(str(report.images)), 4)
-    head = ["class".ljust(side), "photos"] + (["tag, not drawn", "drawn, no tag"] if report.masks else [])
+    doubtful = any(report.unknown.values())
+    head = ["class".ljust(side), "photos"] + (["unknown"] if doubtful else []) + (["tag, not drawn", "drawn, no tag"] if report.masks else [])
     lines = ["  " + "  ".join(head)]
     for name in classes:
-        row = [name.ljust(side), str(report.class_counts[name]).rjust(6)]
+        row = [name.ljust(side), str(report.class_counts[name]).rjust(6)] + ([str(report.unknown[name]).rjust(7)] if doubtful else [])
         if report.masks:
             row.append(str(report.masks.tagged_not_drawn[name]).rjust(14))
             row.append(str(report.masks.drawn_not_tagged[name]).rjust(13))

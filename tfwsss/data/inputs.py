@@ -21,7 +21,7 @@ from tfwsss import config, stack
 from tfwsss.data import augment, label_grid
 from tfwsss.data.changes import Changes, hole_side
 from tfwsss.data.dataset import Dataset
-from tfwsss.data.label_sources import LabelFolder, LabelSource
+from tfwsss.data.label_sources import LabelFolder, LabelSource, MixedLabels
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
 from tfwsss.processes import usable_cores
@@ -49,12 +49,13 @@ def classifier_batches(
     the crop with its labels (outside: mean colour, label 255), a square of mean colour.
 
     Returns:
-        {"image": float32 [B, crop, crop, 3] normalised, "tags": float32 [B, C] multi-hot}.
+        {"image": float32 [B, crop, crop, 3] normalised, "tags": float32 [B, C] multi-hot, "known": float32 [B, C], 0 where nobody
+        knows the tag, else 1}.
 
     Raises:
         DataError: the data set has no photos.
     """
-    tags = dataset.tag_matrix()
+    tags, known = dataset.tag_matrix(), dataset.known_matrix()
 
     def draw(index: int, rng: random.Random):
         image = Image.fromarray(dataset.read(dataset.samples[index]))
@@ -67,11 +68,12 @@ def classifier_batches(
         window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], settings.crop, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
         placed = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
-        return changes.warp(placed, 0.0), tags[index], changes.hole
+        return changes.warp(placed, 0.0), tags[index], known[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
         "tags": tf.TensorSpec((dataset.num_classes,), tf.float32),
+        "known": tf.TensorSpec((dataset.num_classes,), tf.float32),
     }
     return _batches(len(dataset.samples), settings, draw, outputs, seed, epoch, part)
 
@@ -93,28 +95,27 @@ def affinity_batches(
     photo occurs `settings.crops_per_image` times in an epoch.
 
     Args:
-        labels: where the label maps come from; a `LabelFolder` with <id>.npz for label_source "scores".
+        labels: where the label maps come from; for label_source "scores" those that a stage has made are <id>.npz.
         canvas: colour of what lies outside a small photo: "black" (the reference) or the "mean" colour.
 
     Returns:
-        {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop/8, crop/8]: 0, k+1, 255 ignore}.
+        {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop/8, crop/8]: 0, k+1, 255 ignore,
+        "weight": float32 [B], `settings.strong_weight` for photos whose label is a mask, else 1}.
 
     Raises:
         DataError: no photos, or a photo has no label file.
     """
     size, cell = settings.crop, label_grid.CELL  # config.AffinityNet keeps the crop a multiple of the cell
-    scores_of = labels if isinstance(labels, LabelFolder) and settings.label_source == "scores" else None
-    if scores_of is None:
-        labels.require(dataset)
-    else:
-        scores_of.require(dataset, ".npz")
+    scored = labels if isinstance(labels, LabelFolder | MixedLabels) and settings.label_source == "scores" else None
+    labels.require(dataset, ".png" if scored is None else ".npz")
+    weights = _weights(dataset, labels, settings.strong_weight)
 
     def grid_label(sample, shape, window: augment.CropWindow, changes: Changes, flip: bool) -> np.ndarray:
-        if scores_of is None:
+        if scored is None or labels.strong(sample):
             label = window.crop(labels(sample, shape), artifacts.IGNORE)
             label = changes.warp_label(label, artifacts.IGNORE)
             return label_grid.majority_label(np.fliplr(label) if flip else label)
-        classes, low, high = scores_of.scores(sample, shape)
+        classes, low, high = scored.scores(sample, shape)
         scores = changes.warp(window.crop(np.concatenate([low, high]).transpose(1, 2, 0), 0.0), 0.0)
         means = label_grid.block_mean(np.fliplr(scores) if flip else scores)
         return label_grid.label_of_scores(means[..., : len(low)], means[..., len(low) :], classes)
@@ -133,11 +134,13 @@ def affinity_batches(
         else:
             image = window.place(normalization(visible), 0.0)
         image = changes.warp(image, 0.0)
-        return np.fliplr(image) if flip else image, grid_label(sample, pixels.shape[:2], window, changes, flip), changes.hole
+        label = grid_label(sample, pixels.shape[:2], window, changes, flip)
+        return np.fliplr(image) if flip else image, label, weights[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((size, size, 3), tf.float32),
         "label": tf.TensorSpec((size // cell, size // cell), tf.uint8),
+        "weight": tf.TensorSpec((), tf.float32),
     }
     count = len(dataset.samples) * settings.crops_per_image
     return _batches(count, settings, draw, outputs, seed, epoch, part, copies=settings.crops_per_image)
@@ -163,12 +166,14 @@ def segmenter_batches(
         labels: where the label maps come from.
 
     Returns:
-        {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop, crop]: 0, k+1, 255 ignore}.
+        {"image": float32 [B, crop, crop, 3] normalised, "label": uint8 [B, crop, crop]: 0, k+1, 255 ignore,
+        "weight": float32 [B], `settings.strong_weight` for photos whose label is a mask, else 1}.
 
     Raises:
         DataError: no photos, or a photo has no label file.
     """
     labels.require(dataset)
+    weights = _weights(dataset, labels, settings.strong_weight)
 
     def draw(index: int, rng: random.Random):
         sample = dataset.samples[index]
@@ -184,13 +189,20 @@ def segmenter_batches(
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
         image = changes.warp(window.place(normalization(changes.sharpen(visible)), 0.0), 0.0)
         label = changes.warp_label(window.crop(label, artifacts.IGNORE), artifacts.IGNORE)
-        return (np.fliplr(image), np.fliplr(label), changes.hole) if flip else (image, label, changes.hole)
+        if flip:
+            image, label = np.fliplr(image), np.fliplr(label)
+        return image, label, weights[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
         "label": tf.TensorSpec((settings.crop, settings.crop), tf.uint8),
+        "weight": tf.TensorSpec((), tf.float32),
     }
     return _batches(len(dataset.samples), settings, draw, outputs, seed, epoch, part)
+
+
+def _weights(dataset: Dataset, labels: LabelSource, strong: float) -> np.ndarray:
+    return np.array([strong if labels.strong(sample) else 1.0 for sample in dataset.samples], np.float32)
 
 
 # -------------------------------------------------------------------------------------------------- batching
@@ -229,7 +241,7 @@ def _batches(
 
     def produce(position, index):
         arrays = draw(int(index), random.Random(_digest(seed, epoch, int(position))))
-        return [np.ascontiguousarray(array) for array in arrays]
+        return [np.asarray(array, order="C") for array in arrays]  # ascontiguousarray would give a number an axis
 
     def load(position, index):
         # Declared stateless, else tf.data would run it in sequence under deterministic ops; it is, by construction.

@@ -20,8 +20,11 @@ from tfwsss.storage import artifacts
 class LabelSource(Protocol):
     """Label maps of photos."""
 
-    def require(self, dataset: Dataset) -> None:
-        """Raises DataError when a photo of the data set has no label."""
+    def require(self, dataset: Dataset, suffix: str = ".png") -> None:
+        """Raises DataError when a photo of the data set has no label; `suffix` is of files that a stage has made."""
+
+    def strong(self, sample: Sample) -> bool:
+        """Whether the photo's label is a mask that a person drew."""
 
     def __call__(self, sample: Sample, shape: tuple[int, int]) -> np.ndarray:
         """The label map of a photo of this (height, width): [H, W] uint8, 0 background, k+1 class k, 255 ignore.
@@ -42,6 +45,9 @@ class LabelFolder:
         if missing:
             path = artifacts.artifact_path(self.folder, missing[0], suffix)
             raise DataError(f"{len(missing)} of {len(dataset.samples)} photos have no label file, the first is {path}")
+
+    def strong(self, sample: Sample) -> bool:
+        return False
 
     def __call__(self, sample: Sample, shape: tuple[int, int]) -> np.ndarray:
         label = artifacts.load_label(self.folder, sample.id)
@@ -67,10 +73,13 @@ class StrongMasks:
     dataset: Dataset
     ids: frozenset[str]
 
-    def require(self, dataset: Dataset) -> None:
+    def require(self, dataset: Dataset, suffix: str = ".png") -> None:
         missing = [sample.id for sample in dataset.samples if sample.id not in self.ids]
         if missing:
             raise DataError(f"{len(missing)} of {len(dataset.samples)} photos have no strong mask, the first is {missing[0]}")
+
+    def strong(self, sample: Sample) -> bool:
+        return True
 
     def __call__(self, sample: Sample, shape: tuple[int, int]) -> np.ndarray:
         mask = self.dataset.strong_mask(sample)
@@ -78,6 +87,27 @@ class StrongMasks:
             raise DataError(f"{sample.id}: has no strong mask")
         check_size(f"strong mask of {sample.id}", mask.shape, shape)
         return mask
+
+
+@dataclass(frozen=True)
+class MixedLabels:
+    """The mask of a photo that has one, and what a stage has made of the others."""
+
+    masks: StrongMasks
+    made: LabelFolder
+
+    def require(self, dataset: Dataset, suffix: str = ".png") -> None:
+        self.made.require(dataset.subset(sample.id for sample in dataset.samples if not self.strong(sample)), suffix)
+
+    def strong(self, sample: Sample) -> bool:
+        return sample.id in self.masks.ids
+
+    def __call__(self, sample: Sample, shape: tuple[int, int]) -> np.ndarray:
+        return self.masks(sample, shape) if self.strong(sample) else self.made(sample, shape)
+
+    def scores(self, sample: Sample, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `LabelFolder.scores`, of a photo without a mask."""
+        return self.made.scores(sample, shape)
 
 
 def check_size(name, found: tuple[int, ...], expected: tuple[int, int]) -> None:

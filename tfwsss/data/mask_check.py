@@ -104,9 +104,10 @@ def examine_masks(dataset: Dataset, found: list[Inspection]) -> MaskFindings | N
     for sample in dataset.samples:
         if sample.id in shown:
             tags = {*sample.tags}
+            untagged = shown[sample.id] - tags - {*sample.unknown}
             not_drawn.update(tags - shown[sample.id])
-            not_tagged.update(shown[sample.id] - tags)
-            disagreeing += shown[sample.id] != tags
+            not_tagged.update(untagged)
+            disagreeing += bool(untagged or tags - shown[sample.id])
     report = MaskReport(
         masks=len(shown),
         tagged_not_drawn={name: not_drawn[index] for index, name in enumerate(dataset.classes)},

@@ -27,14 +27,21 @@ def separator_remarks(tags: Iterable[str]) -> tuple[str, ...]:
     if barred := [tag for tag in tags if any(bar in tag for bar in BARS)]:
         remarks.append(_remark(barred, 'contain a character that only looks like "|"'))
     rest = [tag for tag in tags if tag not in listed]
-    for separator, name in SEPARATORS.items():
-        split = {tag: [part.strip() for part in tag.split(separator) if part.strip()] for tag in rest}
+    for separator, several in joined(rest).items():
+        remarks.append(_remark(several, f"can be split at {SEPARATORS[separator]} into parts that are or occur in other tags"))
+    return tuple(remarks)
+
+
+def joined(tags: Iterable[str]) -> dict[str, list[str]]:
+    """For each of `SEPARATORS` that seems to stand between tags: those that are combinations, sorted."""
+    tags, found = sorted(set(tags)), {}
+    for separator in SEPARATORS:
+        split = {tag: [part.strip() for part in tag.split(separator) if part.strip()] for tag in tags}
         counts = Counter(part for parts in split.values() for part in set(parts))
         enough = all if separator in IN_NAMES else any
-        several = [tag for tag, parts in split.items() if len(parts) > 1 and enough(part in split or counts[part] > 1 for part in parts)]
-        if several:
-            remarks.append(_remark(several, f"can be split at {name} into parts that are or occur in other tags"))
-    return tuple(remarks)
+        if several := [tag for tag, parts in split.items() if len(parts) > 1 and enough(part in split or counts[part] > 1 for part in parts)]:
+            found[separator] = several
+    return found
 
 
 def _remark(tags: list[str], what: str) -> str:

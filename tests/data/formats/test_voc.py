@@ -10,7 +10,7 @@ import pytest
 
 from tfwsss.config import VocData
 from tfwsss.data.cls_labels import read_cls_labels
-from tfwsss.data.voc import CLASSES, read_voc
+from tfwsss.data.formats.voc import CLASSES, read_voc
 from tfwsss.errors import DataError
 
 

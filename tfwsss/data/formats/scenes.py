@@ -12,7 +12,8 @@ from PIL import Image
 
 from tfwsss.config import FolderData, ScenesData
 from tfwsss.data.dataset import Dataset, class_positions
-from tfwsss.data.folder import read_folder
+from tfwsss.data.formats.folder import read_folder
+from tfwsss.data.formats.format import Format
 from tfwsss.data.scene_drawing import CLASSES, draw_scene
 from tfwsss.errors import DataError
 from tfwsss.processes import map_in_processes, usable_cores
@@ -122,3 +123,6 @@ def _draw(folder: Path, split: str, number: int, index: int, settings: dict) -> 
 def _shape(rng: np.random.Generator, size: int) -> tuple[int, int]:
     short = int(round(size * rng.uniform(0.72, 1.0)))
     return (short, size) if rng.random() < 0.6 else (size, short)
+
+
+FORMAT = Format("scenes", read_scenes)

@@ -17,6 +17,9 @@ from pycocotools.coco import COCO
 
 from tfwsss.config import CocoData
 from tfwsss.data.dataset import Dataset, Sample, class_positions
+from tfwsss.data.formats.format import Format, Found
+from tfwsss.data.held_out import group_of, held_out
+from tfwsss.data.json_file import json_files, peek_json
 from tfwsss.data.names import existing, normal, photo_id, relative_photo_path
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import IGNORE
@@ -37,9 +40,10 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         DataError: a file is missing, is not JSON or not COCO instances; a class is no category; or two photos have
             the same id.
     """
-    if split == "val" and config.val_json is None:
+    if split == "val" and config.val_json is None and not config.val_fraction:
         return None
-    path, folder = (config.train_json, config.train_images) if split == "train" else (config.val_json, config.val_images)
+    own = split == "train" or config.val_json is None
+    path, folder = (config.train_json, config.train_images) if own else (config.val_json, config.val_images)
     if path is None or folder is None:
         raise DataError("data.val_images: found none, expected the folder of the photos in data.val_json")
     if folder is None or not folder.is_dir():
@@ -56,6 +60,7 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         raise DataError(f"data.classes: {', '.join(absent)}: no such category in {path}")
 
     samples, unknown = [], Counter[str]()
+    part = config.val_fraction if config.val_json is None else 0.0
     seen: dict[str, Path] = {}
     for number, photo in index.imgs.items():
         relative = relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")
@@ -64,17 +69,61 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
             raise DataError(f"{path}: {relative} and {seen[image_id]} differ only by suffix, or are the same photo")
         seen[image_id] = relative
         tags = {names[annotation["category_id"]] for annotation in index.imgToAnns[number]}
+        group = group_of(relative)
+        if part and held_out(relative, group, part) != (split == "val"):
+            continue
         unknown.update(tags - positions.keys())
-        samples.append(Sample(image_id, existing(folder / relative), tuple(sorted(positions[t] for t in tags if t in positions))))
+        samples.append(Sample(image_id, existing(folder / relative), tuple(sorted(positions[t] for t in tags if t in positions)), group=group))
     if not samples:
-        raise DataError(f"{path}: lists no images")
+        raise DataError(f"{path}: lists no images" if not seen else f"{path}: data.val_fraction={part} leaves no photo for {split!r}")
     numbers = dict(zip(seen, index.imgs, strict=True))
-    boxes = {number for number, annotations in index.imgToAnns.items() if not all(map(_has_outline, annotations))}
+    boxes = {numbers[sample.id] for sample in samples if not all(map(_has_outline, index.imgToAnns[numbers[sample.id]]))}
     if boxes:
         remarks.append(f"{len(boxes)} of {len(samples)} photos have objects with a box but no outline: they have no mask and are not scored")
     masks = CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels) if not boxes or any(map(_has_outline, index.dataset["annotations"])) else None
     strong_masks = _strong_masks(config, config.strong_masks, positions) if split == "train" and config.strong_masks is not None else None
     return Dataset(classes, tuple(samples), masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks, tuple(remarks))
+
+
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
+    files = [file for file in json_files(path) if _is_instances(file)]
+    if not files:
+        return []
+    splits = {_split_of(file): file for file in reversed(files)}
+    train = splits.get("train", files[0])
+    val = splits.get("val")
+    if len(files) > (2 if val is not None else 1):
+        raise DataError(f"{path}: several COCO files: {', '.join(file.name for file in files)}; name the one of the training photos instead of the folder")
+    images = photos or _image_folder(train)
+    if images is None:
+        raise DataError(f"{train}: no folder near it holds the photos that it names; name it with --photos")
+    data: dict[str, Any] = {"format": "coco", "train_json": train, "train_images": images}
+    says = [f"COCO file {train.name}, photos in {images}"]
+    if val is not None and val != train and (val_images := photos or _image_folder(val)) is not None:
+        data |= {"val_json": val, "val_images": val_images}
+        says.append(f"evaluation photos: {val.name}, photos in {val_images}")
+    return [Found(data, tuple(says), frozenset({*files, images}))]
+
+
+def _split_of(path: Path) -> str:
+    name = f"{path.parent.name}/{path.name}".lower()
+    return "val" if "val" in name else "test" if "test" in name else "train" if "train" in name else ""
+
+
+def _is_instances(path: Path) -> bool:
+    value = peek_json(path)
+    return isinstance(value, dict) and all(isinstance(value.get(key), list) for key in ("images", "annotations", "categories"))
+
+
+def _image_folder(path: Path) -> Path | None:
+    """The folder near a COCO file that most of its photos are in."""
+    names = [str(photo.get("file_name", "")) for photo in peek_json(path)["images"][:100] if isinstance(photo, dict)]
+    split = path.stem.removeprefix("instances_")
+    near = (path.parent, path.parent.parent)
+    places = [*near, *(place / name for place in near for name in (split, "images", "data", "train", "val", "train2017", "val2017", f"images/{split}"))]
+    counts = {place: sum((place / name).is_file() for name in names if name and ".." not in name) for place in places if place.is_dir()}
+    best = max(counts, key=lambda place: counts[place], default=None)
+    return best if best is not None and counts[best] * 2 > len(names) else None
 
 
 def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
@@ -239,3 +288,6 @@ def _load_version(path: Path, mtime_ns: int, size: int) -> COCO:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, AssertionError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a COCO instances file: {error}") from None
+
+
+FORMAT = Format("coco", lambda config, split, work_dir: read_coco(config, split), _recognise)

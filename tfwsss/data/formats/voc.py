@@ -8,17 +8,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
-from xml.parsers import expat
 
 from tfwsss.config import VocData
 from tfwsss.data.cls_labels import read_cls_labels
 from tfwsss.data.dataset import Dataset, MaskFolder, Sample, class_positions
+from tfwsss.data.formats.format import Format, Found
+from tfwsss.data.held_out import group_of
 from tfwsss.data.names import existing, normal, relative_photo_path
+from tfwsss.data.rows import Row
+from tfwsss.data.safe_xml import each_element
 from tfwsss.data.strong_masks import strong_mask_folder
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import IGNORE
-from tfwsss.storage.atomic import require_regular
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -53,17 +55,17 @@ def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
     if listed is None:
         return None
     photos = _read_list(_find_list(config, listed), config.root)
-    names = _read_tags(config, list(photos), required=split == "train")
+    found = _read_tags(config, list(photos), required=split == "train")
+    rows = {image_id: found.get(image_id) or Row(photo, ()) for image_id, photo in photos.items()}
+
+    def numbers(tags: tuple[str, ...]) -> tuple[int, ...]:
+        return tuple(sorted(positions[tag] for tag in tags if tag in positions))
 
     samples = tuple(
-        Sample(
-            image_id,
-            existing(config.root / photo),
-            tuple(sorted(positions[n] for n in names.get(image_id, ()) if n in positions)),
-        )
-        for image_id, photo in photos.items()
+        Sample(image_id, existing(config.root / photos[image_id]), numbers(row.tags), numbers(row.unknown), group_of(photos[image_id], row.group))
+        for image_id, row in rows.items()
     )
-    unknown = Counter(name for i in photos for name in names.get(i, ()) if name not in positions)
+    unknown = Counter(tag for row in rows.values() for tag in row.tags if tag not in positions)
     labels = {CLASSES.index(name) + 1: position + 1 for name, position in positions.items()}
     others = {value: IGNORE for value in range(1, len(CLASSES) + 1)}
     numbers = tuple(({0: 0} | others | labels).items())
@@ -128,11 +130,11 @@ def _read_list(path: Path, root: Path) -> dict[str, Path]:
     return photos
 
 
-def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tuple[str, ...]]:
+def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, Row]:
     if config.tags == "xml":
         folder = config.root / "Annotations"
         if folder.is_dir():
-            return {image_id: _object_names(existing(folder / f"{image_id}.xml")) for image_id in ids}
+            return {image_id: Row(Path(image_id), _object_names(existing(folder / f"{image_id}.xml"))) for image_id in ids}
         if not required:
             return {}
         raise DataError(f"data.tags: no folder {folder}, expected Annotations/<id>.xml for the training tags")
@@ -142,10 +144,11 @@ def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tup
         for image_id, vector in read_cls_labels(path).items():
             if len(vector) != len(CLASSES):
                 raise DataError(f"{path}: {image_id!r} has {len(vector)} values, expected {len(CLASSES)}")
-            tags[normal(image_id)] = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
+            names = tuple(name for name, present in zip(CLASSES, vector, strict=True) if present)
+            tags[normal(image_id)] = Row(Path(image_id), names)
     else:
         # The table may name photos by id or by path below the devkit's folder.
-        tags = {row.id.removeprefix("JPEGImages/"): row.tags for row in read_tag_table(path)}
+        tags = {row.id.removeprefix("JPEGImages/"): row for row in read_tag_table(path)}
     if required and not any(image_id in tags for image_id in ids):
         raise DataError(f"data.tags: {path} knows none of the {len(ids)} training photos, such as {ids[0]!r}")
     return tags
@@ -153,25 +156,42 @@ def _read_tags(config: VocData, ids: list[str], required: bool) -> dict[str, tup
 
 def _object_names(path: Path) -> tuple[str, ...]:
     """Names of the objects in a VOC annotation, also difficult and truncated ones; () when there is no file."""
-    builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
+    names: set[str] = set()
 
-    def refuse(*_):
-        # Entities can expand to gigabytes or name other files; VOC annotations declare none.
-        raise DataError(f"{path}: has a document type declaration, which is refused")
+    def take(annotation: ElementTree.Element) -> None:
+        names.update(normal((element.text or "").strip()) for element in annotation.iterfind("object/name"))
 
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
     try:
-        require_regular(path)
-        parser.Parse(path.read_bytes(), True)
+        each_element(path, ("annotation",), take)
     except FileNotFoundError:
         return ()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an encoding that Python does not know
-        raise DataError(f"{path}: not valid XML: {error}") from None
-    names = (element.text or "" for element in builder.close().iterfind("object/name"))
-    return tuple(sorted({normal(name.strip()) for name in names} - {""}))
+    return tuple(sorted(names - {""}))
+
+
+def _recognise(path: Path, photos: Path | None) -> list[Found]:
+    lists = path / "ImageSets/Segmentation"
+    if not (path / "JPEGImages").is_dir() or not lists.is_dir():
+        return []
+    names = sorted(file.stem for file in lists.glob("*.txt"))
+    train = next((name for name in ("train", "train_aug", "trainaug") if name in names), None)
+    if train is None:
+        raise DataError(f"{lists}: no list train.txt, expected one of the training photos; found {', '.join(names) or 'none'}")
+    data: dict[str, object] = {"format": "voc", "root": path, "train_list": train, "val_list": "val" if "val" in names else None}
+    says, claims = [f"PASCAL VOC devkit, lists {', '.join(names)}"], {path / "JPEGImages", path / "Annotations"}
+    if not (path / "Annotations").is_dir():
+        for name in ("cls_labels.npy", "tags.csv"):
+            if (path / name).is_file():
+                data["tags"] = name
+                claims.add(path / name)
+                says.append(f"no Annotations; tags are in {name}")
+                break
+        else:
+            raise DataError(f"{path}: no tags: neither Annotations nor cls_labels.npy nor tags.csv")
+    folders = [name for name in ("SegmentationClass", "SegmentationClassAug") if (path / name).is_dir()]
+    data["mask_folder"] = folders[0] if folders else None
+    if folders:
+        says.append(f"masks, for scoring only: {folders[0]}" + (f" (there is also {folders[1]})" if len(folders) > 1 else ""))
+    return [Found(data, tuple(says), frozenset(claims))]
+
+
+FORMAT = Format("voc", lambda config, split, work_dir: read_voc(config, split), _recognise)

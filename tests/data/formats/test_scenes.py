@@ -7,8 +7,8 @@ from PIL import Image
 from tfwsss.config import ScenesData
 from tfwsss.data import load_split
 from tfwsss.data.check import check_images
+from tfwsss.data.formats.scenes import read_scenes
 from tfwsss.data.scene_drawing import CLASSES, COMPANIONS, _majority, draw_scene
-from tfwsss.data.scenes import read_scenes
 from tfwsss.errors import DataError
 
 

@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as rle
 
 from tfwsss.config import CocoData
-from tfwsss.data.coco import read_coco
+from tfwsss.data.formats.coco import read_coco
 from tfwsss.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tfwsss.config import FolderData
 from tfwsss.data import load_split
 from tfwsss.data.dataset import Dataset, Sample
-from tfwsss.data.folder import read_folder
+from tfwsss.data.formats.folder import read_folder
 from tfwsss.data.tag_table import read_tag_table
 from tfwsss.errors import DataError
 

@@ -1,0 +1,1 @@
+"""`tfwsss init`: a configuration for photos that somebody has."""
