@@ -14,7 +14,7 @@ from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
 from .contents import contents_of
-from .context import DIGESTS, Context, NoRun
+from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun
 from .inputs import named_paths, photo_folders
 from .ownership import (
     check_files,
@@ -141,6 +141,10 @@ class Runner:
                 if tracking is None:
                     tracking = self._open_tracking(open_runs)
                 self._run_stage(stage, {} if anew or finished else record, tracking, together)
+        # What a killed run left open, or one without a server kept.
+        opened = self.work / OPEN_RUNS
+        if tracking is None and ((self.work / UNSENT).exists() or (opened.exists() and opened.read_bytes().strip() != b"[]")):
+            self._tracker().settle()
 
     @staticmethod
     def _not_there(stage: Stage, record: dict, other_code: bool) -> str:
@@ -151,11 +155,15 @@ class Runner:
             return f"stage {stage.name} was made by other code, perhaps another version of tfwsss: {again}, or take it as it is with --any-code"
         return f"stage {stage.name} has changed settings or inputs: {again}"
 
-    def _open_tracking(self, open_runs: contextlib.ExitStack):
+    def _tracker(self):
         # MLflow takes seconds to import: not before there is something to do.
         from .tracking import Tracker
 
-        tracker = Tracker(self.config.name, self.work)
+        return Tracker(self.config.name, self.work, {name: act for stage in self.stages for name, act in stage.actions.items()})
+
+    def _open_tracking(self, open_runs: contextlib.ExitStack):
+        tracker = self._tracker()
+        open_runs.push(lambda kind, *_: tracker.settle(attempt=kind is None))
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
     def _run_stage(self, stage: Stage, record: dict, tracking, together) -> None:
