@@ -13,9 +13,11 @@ from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
+from ..preflight.inputs import named_paths, number_of_classes, photo_folders
+from ..preflight.places import work_problems
+from ..preflight.weights import download_warnings, misfits, weight_problems
 from .contents import contents_of
 from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun
-from .inputs import named_paths, photo_folders
 from .ownership import (
     check_files,
     clear,
@@ -26,7 +28,6 @@ from .ownership import (
     require_own_folders,
     write_record,
 )
-from .preflight import require_ready
 from .progress import console
 from .stage import Stage, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
@@ -85,7 +86,7 @@ class Runner:
         if begin > end:
             raise StageError(f"--from {first} comes after --until {last}")
         if self.cluster.workers == 1:
-            self._protect(end)
+            self._begin(begin, end)
             with _only_one(self.work):
                 self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
             return self.work
@@ -96,19 +97,44 @@ class Runner:
             orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, NoRun(), cluster=self.cluster)))
             return self.work
         with orders.given(self.stages):  # from here on the others hear of an error
-            self._protect(end)
+            self._begin(begin, end)
             with _only_one(self.work):
                 self._run_selected(begin, end, force, any_code, orders.stage)
         return self.work
 
-    def _protect(self, end: int) -> None:
-        """Before anything is touched: what the run will clear must not hold what is not its own."""
+    def require_ready(self, begin: int = 0, end: int | None = None) -> list[str]:
+        """Before anything is touched: what the run will clear must not hold what is not its own, and what it needs must be there.
+
+        Args:
+            begin, end: positions of the first and the last stage that is to run; None: the last.
+
+        Returns:
+            Warnings.
+
+        Raises:
+            StageError: with one line for each problem of a kind.
+        """
+        stages, folders = self.stages[: None if end is None else end + 1], self.folders()
         scenes = ("scenes",) if isinstance(self.config.data, ScenesData) else ()
         refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, scenes)
-        require_own_folders(self.stages[: end + 1], self.work)
+        require_own_folders(stages, self.work)
         finished = frozenset(stage.name for stage in self.stages if read_record(stage, self.work).get("finished"))
-        require_ready(self.config, [folder for stage in self.stages for folder in stage.folders(self.work)], finished)
+        problems = [*weight_problems(self.config, finished), *work_problems(self.config, folders)]
+        if not problems:
+            to_train = [stage.name for stage in stages[begin:] if stage.name not in finished]
+            problems = misfits(self.config, lambda: number_of_classes(self.config), to_train)
+        if problems:
+            raise StageError("\n  ".join(["the run cannot begin:", *problems] if len(problems) > 1 else problems))
         refuse_inputs(photo_folders(self.config), self.stages, self.work, scenes)
+        return download_warnings(self.config, finished)
+
+    def folders(self) -> list[Path]:
+        """All folders that stages write."""
+        return [folder for stage in self.stages for folder in stage.folders(self.work)]
+
+    def _begin(self, begin: int, end: int) -> None:
+        for warning in self.require_ready(begin, end):
+            console.print(warning, style="yellow", markup=False)
 
     def _run_selected(
         self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]

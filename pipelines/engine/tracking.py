@@ -22,9 +22,9 @@ from pydantic import BaseModel
 from tfwsss.errors import DataError, StageError
 from tfwsss.storage.atomic import read_json, remove, write_json
 
+from ..preflight.inputs import DEFAULT_STORE
 from .context import OPEN_RUNS
 from .failures import is_outer, one_line, redact
-from .inputs import DEFAULT_STORE
 from .interruption import Interrupted
 from .outbox import LOCAL, Outbox, now, refused
 

@@ -7,10 +7,12 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from tfwsss.config import Config
+from tfwsss.config.networks import AFFINITY_FEATURES
 from tfwsss.config.published_weights import APPLICATIONS, HOST, PACKAGES
 from tfwsss.errors import WeightsError
 from tfwsss.storage.atomic import require_regular
@@ -50,34 +52,36 @@ def weight_problems(config: Config, finished: frozenset[str] = frozenset()) -> l
     return problems
 
 
-def misfits(config: Config, classes: int, trainings: frozenset[str]) -> list[str]:
+def misfits(config: Config, classes: Callable[[], int], trainings: Collection[str]) -> list[str]:
     """One line for each weight file that the network of its training cannot begin with, found by loading it in a process of its own.
 
     Args:
         config: of the run; `weight_problems` has found its files to be there.
-        classes: number of classes without background.
+        classes: function that gives the number of classes without background.
         trainings: names of those to try.
     """
     files = {name.partition(".")[0]: path for name, path in weight_files(config).items()}
-    tasks = [_task(config, training, str(files[training]), classes) for training in TRAININGS if training in trainings and training in files]
-    if not tasks:
+    files = {training: path for training, path in files.items() if training in trainings}
+    if not files:
         return []
+    count = classes()
+    tasks = [_task(config, training, str(path), count) for training, path in files.items()]
     # The processor's: devices belong to the process that trains.
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-P", "-m", "tfwsss.weights.trial"]
     done = subprocess.run(command, input=json.dumps(tasks), env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"trial": ')]
-    answers = [line["trial"] for line in found][: len(tasks)]
-    if len(answers) < len(tasks) and done.returncode < 0:  # a signal ended it while it read the next one
-        answers.append(f"{tasks[len(answers)]['file']}: reading it ends the process")
-    return [f"{task['training']}.model.weights: {answer}" for task, answer in zip(tasks, answers, strict=False) if answer]
+    faults = [line["trial"] for line in found]
+    if len(faults) < len(tasks) and done.returncode < 0:  # a signal ended it while it read the next one
+        faults.append(f"{tasks[len(faults)]['file']}: reading it ends the process")
+    return [f"{task['training']}.model.weights: {fault}" for task, fault in zip(tasks, faults, strict=False) if fault]
 
 
 def _task(config: Config, training: str, file: str, classes: int) -> dict[str, Any]:
     settings = getattr(config, training)
     arguments: dict[str, Any] = {"backbone": settings.model.backbone, "width": settings.model.width, "output_stride": settings.model.output_stride}
     if training == "affinitynet":
-        arguments["feature_width"] = config.switches.affinity_width
+        arguments["features"] = AFFINITY_FEATURES[config.switches.affinity_width]
     else:
         arguments["num_classes"] = classes
     if training == "segmenter":

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tfwsss import models
-from tfwsss.errors import WeightsError
-from tfwsss.weights import efficientnet_lite, load_weights
 from tfwsss.config.published_weights import PACKAGES, WeightPackage
+from tfwsss.errors import WeightsError
+from tfwsss.weights import load_weights
 from tfwsss.weights.imagenet import load_imagenet
 
 # Repeats, kernel, stride, expansion, input and output channels, in the notation of the authors' code.

@@ -15,7 +15,6 @@ from tfwsss.weights.matching import LoadReport, fill, scratch_layers
 from tfwsss.weights.naming import from_keras_vgg16, of_keras_vgg16
 from tfwsss.weights.variables import named_variables
 
-
 FILES = {
     "resnet38": "ilsvrc-cls_rna-a1_cls1000_ep-0001.params (MXNet, from the ademxapp project, model A1)",
     "resnet50v15": "resnet50-0676ba61.pth (PyTorch, from torchvision)",

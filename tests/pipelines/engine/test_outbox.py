@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 
 from tfwsss.errors import StageError
 from tfwsss_pipelines.engine import outbox as outbox_module
-from tfwsss_pipelines.engine.interruption import Interrupted
 from tfwsss_pipelines.engine.context import UNSENT as FILE
+from tfwsss_pipelines.engine.interruption import Interrupted
 from tfwsss_pipelines.engine.outbox import Outbox
 from tfwsss_pipelines.engine.tracking import Tracker
 
