@@ -13,11 +13,11 @@ from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.config.fields import describe_fields
 from tfwsss.config.files import config_files, load_config, preset_names
-from tfwsss.errors import WeightsError
+from tfwsss.errors import StageError, WeightsError
 from tfwsss.training.cluster import find_cluster
 
 from .engine import failures
-from .engine.interruption import Interrupted, interruptible
+from .engine.interruption import Interrupted, ends_at_once, interruptible
 from .engine.terminal import console, show
 from .stages import NAMES
 
@@ -75,9 +75,10 @@ class ScoredStage(StrEnum):
 def _run(config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
     runner = _runner(config, source)
-    with interruptible():
+    chief = find_cluster().chief
+    with interruptible() if chief else ends_at_once():
         work = runner.run(first, last, force, any_code)
-    if not find_cluster().chief:
+    if not chief:
         return work
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
     scored = [stage.value for stage in ScoredStage if stage.value in done]
@@ -306,25 +307,30 @@ def data_check(
     work_dir: WorkOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Examine photos, tags and masks; exit code 1 when something is wrong with them."""
+    """Examine photos, tags, masks, and what else a run needs: start weights, the disk, MLflow; exit code 1 when something is wrong."""
     from tfwsss.data import load_split
     from tfwsss.data.doctor import diagnose
     from tfwsss.processes import worker_count
 
-    from .engine.preflight import weight_problems
     from .engine.progress import progress_bar
+    from .preflight.places import tracking_warnings
+    from .stages.data import start_warnings
 
     loaded = _load(config, set_, work_dir)
-    problems = weight_problems(loaded)
-    for problem in problems:
-        console.print(problem, style="red", markup=False)
+    runner, problems, warnings = _runner(loaded, config), [], tracking_warnings()
+    try:
+        warnings += runner.require_ready()
+    except StageError as error:
+        problems.append(str(error))
     train = load_split(loaded.data, "train", loaded.work_dir)
     val = load_split(loaded.data, "val", loaded.work_dir)
     total = len(train.samples) + (len(val.samples) if val else 0)
     with progress_bar("check", total, loaded.runtime.progress) as bar:
         diagnosis = diagnose(train, val, worker_count(loaded.runtime.workers), bar.advance, require_tags=loaded.data.untagged == "leave_out")
+    diagnosis.errors += problems
+    diagnosis.warnings += [*warnings, *start_warnings(loaded, diagnosis, train, runner.folders())]
     show(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
-    if diagnosis.errors or problems:
+    if diagnosis.errors:
         raise typer.Exit(1)
 
 

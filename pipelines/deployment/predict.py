@@ -55,7 +55,7 @@ def _segment(segmenter, photo: np.ndarray, model: Path, time_limit_s: float) -> 
     try:
         mask = segmenter(photo, cancellation)
     except Cancelled:
-        raise ExportError(f"{model}: more than {time_limit_s:g} s for a photo of {photo.shape[1]}x{photo.shape[0]} pixels") from None
+        raise ExportError(f"{model}: more than {time_limit_s:g} s for a photo of {photo.shape[1]}x{photo.shape[0]} pixels (--time-limit-s)") from None
     finally:
         timer.cancel()
     if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != photo.shape[:2]:

@@ -18,6 +18,9 @@ DIGESTS = "digests.json"  # name -> digest
 WEIGHTS = "weights.safetensors"  # in a training stage's folder: its network
 USABLE = "usable.json"  # split -> ids of usable photos; "unscored": split -> ids of photos whose mask is not; STRONG_MASKS -> ids of the training photos that have one
 STRONG_MASKS = "strong_masks"
+# In the work directory, for MLflow.
+UNSENT = ".tracking.jsonl"  # entries that wait for the store
+OPEN_RUNS = ".open_runs.json"  # runs that have begun and not ended
 
 
 class StageRun(Protocol):
@@ -29,6 +32,7 @@ class StageRun(Protocol):
     def metrics(self, values: dict[str, float], step: int = 0) -> None: ...
     def tag(self, name: str, value: str) -> None: ...
     def artifact(self, path: Path, folder: str = "") -> None: ...
+    def act(self, action: str, values: dict) -> bool: ...
 
 
 class NoRun:
@@ -47,6 +51,9 @@ class NoRun:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         pass
+
+    def act(self, action: str, values: dict) -> bool:
+        return True
 
 
 def usable_split(config: Config, work: Path, split: Split) -> Dataset | None:

@@ -8,22 +8,23 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tfwsss.errors import DataError
+from tfwsss.errors import DataError, StageError
 from tfwsss.storage.atomic import remove, write_text
 
-from .failures import one_line
+from .context import UNSENT
+from .failures import is_outer, one_line
 from .terminal import console
 
-FILE = ".tracking.jsonl"
 LOCAL = "local-"
 RETRY_SECONDS = 60.0
+PATIENCE = 20.0  # an attempt that fails slowly, as with a server that is silent, is repeated after so many times its duration
 # Answers of the store itself: asking again would give the same one.
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE", "PERMISSION_DENIED"}
 
@@ -45,15 +46,26 @@ class Outbox:
         folder: the work directory; None keeps what cannot be sent in memory only.
         client: of the store.
         experiment: function that gives the experiment's id, and raises where the store does not answer.
+        on_sent: called when runs that had a local name may have got their own.
+        actions: what stages add: name of an entry's `do` -> function (client, run's id, values). It may be called again with the
+            values of a call that failed, and raises `DataError` where that cannot succeed any more.
     """
 
-    def __init__(self, folder: Path | None, client: MlflowClient, experiment: Callable[[], str]):
-        self._path = None if folder is None else folder / FILE
-        self._client, self._experiment = client, experiment
+    def __init__(
+        self,
+        folder: Path | None,
+        client: MlflowClient,
+        experiment: Callable[[], str],
+        actions: Mapping[str, Callable[[MlflowClient, str, dict], None]] | None = None,
+        on_sent: Callable[[], None] = lambda: None,
+    ):
+        self._path = None if folder is None else folder / UNSENT
+        self._client, self._experiment, self._actions, self._on_sent = client, experiment, actions or {}, on_sent
         self._ids: dict[str, str] = {}  # local name -> id
         self._logged: dict[tuple[str, str], set[int]] = {}  # (run, metric) -> steps that the store has, of runs that go on
         self._waiting: list[dict] = []
-        self._tried = 0.0
+        self._again_at = 0.0  # when the store is asked again
+        self._ended: set[str] = set()  # runs of which the store takes no entry any more
         self._read()
 
     def _read(self) -> None:
@@ -83,47 +95,93 @@ class Outbox:
         self.send({"do": "begin", "run": run, "name": name, "tags": tags, "time": now()})
         return run
 
-    def send(self, entry: dict) -> None:
+    def send(self, entry: dict) -> bool:
         """Send an entry behind those that wait; if that cannot be, keep it.
 
+        A run that was deleted while it goes on is said once; its further entries are dropped.
+
+        Returns:
+            Whether it waits no more.
+
         Raises:
-            MlflowException: the store refuses it.
+            MlflowException: the store refuses to begin a run, or to open it again.
         """
-        if not self._waiting:
+        if entry["do"] != "reopen" and self.id(entry["run"]) in self._ended:
+            return True
+        if not self._waiting and time.monotonic() >= self._again_at:
+            started = time.monotonic()
             try:
                 self._apply(entry)
-                return
+                return True
             except Exception as error:
-                if refused(error):
+                if refused(error) and entry["do"] not in ("begin", "reopen"):
+                    self._drop(entry, error)
+                    return True
+                if refused(error) or isinstance(error, StageError) or not is_outer(error):
                     raise
-                self._away(error)
+                self.away(error, time.monotonic() - started)
         self._keep(entry)
-        if time.monotonic() - self._tried > RETRY_SECONDS:
+        if time.monotonic() >= self._again_at:
             self.flush()
+        return not self._waiting
 
     def flush(self) -> None:
         """Send what waits. What the store refuses, because a run was deleted meanwhile, is dropped and said."""
-        sent, dropped = 0, 0
-        self._tried = time.monotonic()
+        sent, dropped, started = 0, 0, time.monotonic()
         for entry in self._waiting:
             try:
-                self._apply(entry)
+                if self.id(entry["run"]) in self._ended:
+                    dropped += 1
+                else:
+                    self._apply(entry)
             except Exception as error:
                 if not refused(error) and not isinstance(error, DataError):
+                    if not is_outer(error):
+                        raise
+                    self._wait(time.monotonic() - started)
                     break
                 dropped += 1
-                if dropped == 1:
-                    console.print(f"  MLflow takes an entry no more, it is dropped: {one_line(error)}", style="yellow", markup=False)
+                self._drop(entry, error)
             sent += 1
         if sent:
             self._waiting = self._waiting[sent:]
             console.print(f"  MLflow answers again: {sent - dropped} entries sent, {len(self._waiting)} wait", markup=False)
+            self._on_sent()
             self._write()
 
-    def _away(self, error: Exception) -> None:
-        self._tried = time.monotonic()
+    def settle(self, attempt: bool) -> None:
+        """At the end of a run: a word on what still waits, after a last `attempt` to send it."""
+        if attempt:
+            self.flush()
+        if self._waiting and self._path is not None:
+            console.print(f"MLflow does not answer: {len(self._waiting)} entries wait in {self._path}; the next run of the same command sends them", style="yellow", markup=False)
+
+    def away(self, error: Exception, took: float = 0.0) -> None:
+        """Say that the store does not answer, and leave it alone for a while.
+
+        Args:
+            error: what was seen instead of an answer.
+            took: seconds until then.
+        """
         where = "in memory" if self._path is None else f"in {self._path}"
         console.print(f"MLflow does not answer ({one_line(error)[:200]}): the run goes on; what is logged is kept {where} and sent later", style="yellow", markup=False)
+        self._wait(took)
+
+    def _wait(self, took: float) -> None:
+        self._again_at = time.monotonic() + max(RETRY_SECONDS, PATIENCE * took)
+
+    def _drop(self, entry: dict, error: Exception) -> None:
+        run = self.id(entry["run"])
+        if run not in self._ended:
+            console.print(f"  MLflow refuses an entry of run {run}, it is dropped: {one_line(error)}", style="yellow", markup=False)
+            if refused(error) and not self._goes_on(run):
+                self._ended.add(run)
+
+    def _goes_on(self, run: str) -> bool:
+        try:
+            return self._client.get_run(run).info.lifecycle_stage == LifecycleStage.ACTIVE
+        except Exception as error:
+            return not refused(error)
 
     def _keep(self, entry: dict) -> None:
         self._waiting.append(entry)
@@ -163,6 +221,8 @@ class Outbox:
             self._upload(run, Path(entry["path"]), entry["folder"])
         elif do == "finish":
             self._client.set_terminated(run, entry["status"], entry["time"])
+        elif do in self._actions:
+            self._actions[do](self._client, run, entry["values"])
 
     def _logged_steps(self, run: str, entry: dict) -> dict[str, set[int]]:
         for name in entry["values"]:

@@ -14,9 +14,11 @@ from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
+from ..preflight.inputs import named_paths, number_of_classes, photo_folders
+from ..preflight.places import work_problems
+from ..preflight.weights import download_warnings, misfits, weight_problems
 from .contents import contents_of
-from .context import DIGESTS, Context, NoRun
-from .inputs import named_paths, photo_folders
+from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun
 from .ownership import (
     check_files,
     clear,
@@ -27,7 +29,6 @@ from .ownership import (
     require_own_folders,
     write_record,
 )
-from .preflight import require_ready
 from .progress import console
 from .stage import Stage, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
@@ -86,7 +87,7 @@ class Runner:
         if begin > end:
             raise StageError(f"--from {first} comes after --until {last}")
         if self.cluster.workers == 1:
-            self._protect(end)
+            self._begin(begin, end)
             with _only_one(self.work):
                 self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
             return self.work
@@ -97,20 +98,45 @@ class Runner:
             orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, NoRun(), cluster=self.cluster)))
             return self.work
         with orders.given(self.stages):  # from here on the others hear of an error
-            self._protect(end)
+            self._begin(begin, end)
             with _only_one(self.work):
                 self._run_selected(begin, end, force, any_code, orders.stage)
         return self.work
 
-    def _protect(self, end: int) -> None:
-        """Before anything is touched: what the run will clear must not hold what is not its own."""
+    def require_ready(self, begin: int = 0, end: int | None = None) -> list[str]:
+        """Before anything is touched: what the run will clear must not hold what is not its own, and what it needs must be there.
+
+        Args:
+            begin, end: positions of the first and the last stage that is to run; None: the last.
+
+        Returns:
+            Warnings.
+
+        Raises:
+            StageError: with one line for each problem of a kind.
+        """
+        stages, folders = self.stages[: None if end is None else end + 1], self.folders()
         data = self.config.data
         written = ("scenes",) if isinstance(data, ScenesData) else (UNPACKED,) if isinstance(data, PackedData) else ()
         refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, written)
-        require_own_folders(self.stages[: end + 1], self.work)
+        require_own_folders(stages, self.work)
         finished = frozenset(stage.name for stage in self.stages if read_record(stage, self.work).get("finished"))
-        require_ready(self.config, [folder for stage in self.stages for folder in stage.folders(self.work)], finished)
+        problems = [*weight_problems(self.config, finished), *work_problems(self.config, folders)]
+        if not problems:
+            to_train = [stage.name for stage in stages[begin:] if stage.name not in finished]
+            problems = misfits(self.config, lambda: number_of_classes(self.config), to_train)
+        if problems:
+            raise StageError("\n  ".join(["the run cannot begin:", *problems] if len(problems) > 1 else problems))
         refuse_inputs(photo_folders(self.config), self.stages, self.work, written)
+        return download_warnings(self.config, finished)
+
+    def folders(self) -> list[Path]:
+        """All folders that stages write."""
+        return [folder for stage in self.stages for folder in stage.folders(self.work)]
+
+    def _begin(self, begin: int, end: int) -> None:
+        for warning in self.require_ready(begin, end):
+            console.print(warning, style="yellow", markup=False)
 
     def _run_selected(
         self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]
@@ -143,6 +169,10 @@ class Runner:
                 if tracking is None:
                     tracking = self._open_tracking(open_runs)
                 self._run_stage(stage, {} if anew or finished else record, tracking, together)
+        # What a killed run left open, or one without a server kept.
+        opened = self.work / OPEN_RUNS
+        if tracking is None and ((self.work / UNSENT).exists() or (opened.exists() and opened.read_bytes().strip() != b"[]")):
+            self._tracker().settle()
 
     @staticmethod
     def _not_there(stage: Stage, record: dict, other_code: bool) -> str:
@@ -153,11 +183,15 @@ class Runner:
             return f"stage {stage.name} was made by other code, perhaps another version of tfwsss: {again}, or take it as it is with --any-code"
         return f"stage {stage.name} has changed settings or inputs: {again}"
 
-    def _open_tracking(self, open_runs: contextlib.ExitStack):
+    def _tracker(self):
         # MLflow takes seconds to import: not before there is something to do.
         from .tracking import Tracker
 
-        tracker = Tracker(self.config.name, self.work)
+        return Tracker(self.config.name, self.work, {name: act for stage in self.stages for name, act in stage.actions.items()})
+
+    def _open_tracking(self, open_runs: contextlib.ExitStack):
+        tracker = self._tracker()
+        open_runs.push(lambda kind, *_: tracker.settle(attempt=kind is None))
         return tracker, open_runs.enter_context(tracker.pipeline_run(self.work.name))
 
     def _run_stage(self, stage: Stage, record: dict, tracking, together) -> None:

@@ -8,8 +8,8 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Stage:
         labelling: whether it is a step from the classifier to pseudo labels, which a segmenter that learns from masks does without.
         outputs: folders below the work directory that it alone writes, besides its own.
         kept: paths below the work directory that stay when its other results are removed because something has changed.
+        actions: what it asks of MLflow besides logging, through `StageRun.act`: name -> function (client, run's id, values), see `Outbox`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Stage:
     labelling: bool = False
     outputs: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    actions: Mapping[str, Callable] = field(default_factory=dict)
 
     def folders(self, work: Path) -> list[Path]:
         """All folders it writes and, when its settings have changed, clears."""

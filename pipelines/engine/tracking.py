@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlflow
@@ -20,15 +22,15 @@ from pydantic import BaseModel
 from tfwsss.errors import DataError, StageError
 from tfwsss.storage.atomic import read_json, remove, write_json
 
+from ..preflight.inputs import DEFAULT_STORE
+from .context import OPEN_RUNS
 from .failures import is_outer, one_line, redact
-from .inputs import DEFAULT_STORE
 from .interruption import Interrupted
 from .outbox import LOCAL, Outbox, now, refused
 
 FINGERPRINT_TAG = "tfwsss.fingerprint"
 STAGE_TAG = "tfwsss.stage"
 PARENT_TAG = "mlflow.parentRunId"
-OPEN_RUNS = ".open_runs.json"  # in the work directory
 MAX_PARAMS = 100  # that one call to a store may bring
 MAX_VALUE = 500  # characters of a parameter value every MLflow store takes
 
@@ -56,8 +58,8 @@ class Run:
         """The store's; a local name while the store does not answer."""
         return self._outbox.id(self._name)
 
-    def _send(self, do: str, **more) -> None:
-        self._outbox.send({"do": do, "run": self._name, **more})
+    def _send(self, do: str, **more) -> bool:
+        return self._outbox.send({"do": do, "run": self._name, **more})
 
     def params(self, values: dict) -> None:
         texts = [(name, str(value)[:MAX_VALUE]) for name, value in flatten(values).items()]
@@ -75,6 +77,10 @@ class Run:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file, or a folder under its own name; in `folder` of the run's files."""
         self._send("artifact", path=str(path), folder=folder)
+
+    def act(self, action: str, values: dict) -> bool:
+        """One of the actions that the stages bring, see `Stage.actions`; `values` in JSON's types. False: it is done later."""
+        return self._send(action, values=values)
 
     def finish(self, status: str) -> None:
         """`status`: FINISHED, FAILED or KILLED."""
@@ -113,12 +119,13 @@ class Tracker:
     Args:
         experiment: its name; created when absent.
         work: the work directory, where what cannot be sent is kept, and which runs are open; None: nowhere.
+        actions: see `Outbox`.
 
     Raises:
         StageError: the store is unusable, or the experiment is deleted.
     """
 
-    def __init__(self, experiment: str, work: Path | None = None):
+    def __init__(self, experiment: str, work: Path | None = None, actions: Mapping[str, Callable] | None = None):
         # A server that is away costs seconds, not minutes, at each of a run's steps.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -129,10 +136,11 @@ class Tracker:
         self._open = None if work is None else work / OPEN_RUNS
         # `mlflow run` has opened a run already and names it here; the pipeline's run is then that one.
         self._outer_run = os.environ.get("MLFLOW_RUN_ID")
+        started = time.monotonic()
         try:
             with _alone_in_new_store():
                 self._client = MlflowClient()
-            self._outbox = Outbox(work, self._client, self._experiment_id)
+            self._outbox = Outbox(work, self._client, self._experiment_id, actions, self._rename)
             self._experiment_id()
             self._outbox.flush()
             self._close_killed()
@@ -143,7 +151,7 @@ class Tracker:
                 raise
             if not mlflow.get_tracking_uri().startswith("http"):
                 raise StageError(f"MLflow's store {tracking_uri()} cannot be used: {one_line(error)}") from error
-            # `Outbox.send` says so, once.
+            self._outbox.away(error, time.monotonic() - started)
 
     def _experiment_id(self) -> str:
         if self._number is None:
@@ -190,6 +198,11 @@ class Tracker:
         if self._open is not None:
             write_json(self._open, opened)
 
+    def _rename(self) -> None:
+        """Local names that the store has replaced would mean nothing to the next process."""
+        if opened := self._opened():
+            self._note([self._outbox.id(name) for name in opened])
+
     def _close_killed(self) -> None:
         """Nobody else works in this directory: whatever is noted as open was left by a process that is gone."""
         for name in self._opened():
@@ -212,6 +225,10 @@ class Tracker:
             return
         with self._closing(self._outbox.begin(name, {})) as run:
             yield run
+
+    def settle(self, attempt: bool = True) -> None:
+        """See `Outbox.settle`."""
+        self._outbox.settle(attempt)
 
     @contextlib.contextmanager
     def stage_run(self, stage: str, fingerprint: str, parent: Run, resume_id: str | None = None):

@@ -3,13 +3,13 @@
 from typing import Literal
 
 from tfwsss.config import Config, Fidelity
+from tfwsss.config.networks import AFFINITY_FEATURES
 
 from ..engine.context import Context
 from .training_labels import labelled_photos
 from .training_stage import training_stage
 
 CANVAS: dict[Fidelity, Literal["black", "mean"]] = {"faithful": "black", "corrected": "mean"}
-FEATURES = {"released": 448, "paper": 896}
 
 
 def affinity_model(config: Config):
@@ -20,7 +20,7 @@ def affinity_model(config: Config):
 
     model = config.affinitynet.model
     return build_affinitynet(
-        model.backbone, features=FEATURES[config.switches.affinity_width], **model_arguments(model, config.switches.dropout)
+        model.backbone, features=AFFINITY_FEATURES[config.switches.affinity_width], **model_arguments(model, config.switches.dropout)
     )
 
 

@@ -13,13 +13,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tfwsss.config import CocoData, Config
 from tfwsss.data import Dataset, Sample, Split, load_split
 from tfwsss.data.check import Inspection, sort_out
 from tfwsss.data.dataset import MaskFolder
-from tfwsss.data.doctor import diagnose
+from tfwsss.data.doctor import Diagnosis, diagnose
 from tfwsss.data.mask_check import UNREADABLE
 from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
@@ -30,6 +28,9 @@ from ..engine.contents import contents_of
 from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
+from ..preflight.crops import crop_warnings
+from ..preflight.space import Photo, maps, space_warnings
+from . import NAMES
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 QUARANTINE = "quarantine.csv"
@@ -101,13 +102,31 @@ def _say(findings: list[str]) -> None:
         console.print("  tfwsss data check CONFIG says more", markup=False)
 
 
+def photos_to_train_on(train: Dataset, found: list[Inspection]) -> list[Photo]:
+    """The usable photos, by what decides how much is written for them."""
+    return [Photo(photo.height * photo.width, max(len(sample.tags), 1)) for sample, photo in zip(train.samples, found, strict=True) if not photo.reason]
+
+
+def start_warnings(config: Config, diagnosis: Diagnosis, train: Dataset, folders: list[Path]) -> list[str]:
+    """What the photos' sizes say of the settings and the disk.
+
+    Args:
+        config: of the run.
+        diagnosis: of the data set.
+        train: the training photos.
+        folders: those that stages write.
+    """
+    sizes = diagnosis.splits["train"]
+    crops = crop_warnings(config, sizes.height[1], sizes.width[1]) if sizes.height[1] else []
+    return [*crops, *space_warnings(config, photos_to_train_on(train, diagnosis.photos["train"]), folders)]
+
+
 def _require_disk(config: Config, work: Path, train: Dataset, photos: list[Inspection]) -> None:
-    """Refuse a disk that the maps of all photos, compressed to half of what they would otherwise need, do not fit on."""
-    pixels = sum(found.height * found.width * max(len(sample.tags), 1) for sample, found in zip(train.samples, photos, strict=True))
-    needed = pixels * np.dtype(config.cams.dtype).itemsize // 2
+    """Refuse a disk that not even the maps and labels of all photos fit on."""
+    needed = maps(config, photos_to_train_on(train, photos)) + LEAST_FREE
     free = shutil.disk_usage(work).free
-    if free < needed + LEAST_FREE:
-        raise DataError(f"{work}: {free / 1e9:.2f} GB free, the maps of {len(train)} photos need about {(needed + LEAST_FREE) / 1e9:.2f} GB; choose another work_dir")
+    if free < needed:
+        raise DataError(f"{work}: {free / 1e9:.2f} GB free, the maps of {len(train)} photos need about {needed / 1e9:.2f} GB; choose another work_dir")
 
 
 def _require_few(bad: int, total: int, allowed: float, what: str, more: str) -> None:
@@ -156,7 +175,8 @@ def run(context: Context) -> dict[str, float]:
         console.print(f"  left out ({split}) {image_id}: {reason}", markup=False)
     if problems:
         console.print(f"  {len(problems)} photos or masks left out, all in {folder / QUARANTINE}", markup=False)
-    _say([finding for finding in (*diagnosis.errors, *diagnosis.warnings) if "photos left out" not in finding])
+    warnings = [*diagnosis.warnings, *start_warnings(config, diagnosis, train_photos, [context.work / name for name in NAMES])]
+    _say([finding for finding in (*diagnosis.errors, *warnings) if "photos left out" not in finding])
     train, bad, allowed = len(usable["train"]), int(metrics["train_quarantined"]), config.data.max_bad_fraction
     _require_few(bad, train + bad, allowed if train else -1, "training photos", f"see {folder / QUARANTINE}")
     for name, findings in diagnosis.masks.items():

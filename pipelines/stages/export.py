@@ -88,13 +88,19 @@ def _check_lower_precisions(context: Context, folder: Path) -> dict:
 
 
 def _register(context: Context, name: str, example, miou: float | None, tags: dict[str, str]) -> None:
-    """Put model.onnx into MLflow's model registry."""
-    from .registry import Gates, register
+    """Put model.onnx into MLflow's model registry, now or when it answers."""
+    from .registry import Gates, registration
 
     settings, digests = context.config.export, read_json(context.work / "data" / DIGESTS)
     gates = Gates(miou, settings.champion_miou, f"{digests['val']} {digests['val_masks']}")
-    for done in register(context.work / "export" / ONNX_NAMES["fp32"], name, context.run.id, example, gates, tags):
-        console.print(f"  {done.name} version {done.version}: {done.alias} ({done.reason})", markup=False)
+    if not context.run.act("register", registration(context.work / "export" / ONNX_NAMES["fp32"], name, example, gates, tags)):
+        console.print(f"  {name}: not registered yet; the next run of the same command does it when MLflow answers", style="yellow", markup=False)
+
+
+def _registered(client, run_id: str, values: dict) -> None:
+    from .registry import register
+
+    register(client, run_id, values)
 
 
 def run(context: Context) -> dict[str, float]:
@@ -177,5 +183,6 @@ STAGE = Stage(
     data=("train", "val", "val_masks"),
     settings=("export", "name", "data.max_megapixels"),
     kept=(f"export/{SAVED_MODEL}", "export/bundle"),
+    actions={"register": _registered},
     code=("tfwsss_pipelines.stages.export", "tfwsss_pipelines.stages.registry", "tfwsss.export", "tfwsss.models", "tfwsss.weights", "tfwsss.normalization"),
 )

@@ -1,6 +1,8 @@
 """Scores of label maps against masks, and the table of a stage that makes them."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ..labelling.timing import Timing
 from ..labelling.work import Work
 
 TABLE = "table.json"
+LONGEST_NAME = 120  # characters of a class name in MLflow
 
 
 def label_matrix(folder: Path, sample: Sample, mask: np.ndarray, labels: int) -> ConfusionMatrix:
@@ -62,9 +65,11 @@ def score_row(name: str, split: str, matrix: ConfusionMatrix, images: int, class
     return ScoreRow(name=name, split=split, images=images, miou=matrix.miou(), per_class=per_class)
 
 
-def _metric_name(name: str) -> str:
-    """A class name as part of an MLflow metric name, which allows few characters."""
-    return re.sub(r"[^\w .-]", "_", name)
+def metric_names(classes: Iterable[str]) -> dict[str, str]:
+    """Class names as parts of MLflow metric names, which allow few characters and 250 of them; those that would be one are numbered."""
+    short = {name: re.sub(r"[^\w .-]", "_", name)[:LONGEST_NAME].strip(" .") or "_" for name in classes}
+    counts = Counter(short.values())
+    return {name: text if counts[text] == 1 else f"{text}_{number}" for number, (name, text) in enumerate(short.items())}
 
 
 def save_table(context: Context, stage: str, rows) -> dict[str, float]:
@@ -78,9 +83,8 @@ def save_table(context: Context, stage: str, rows) -> dict[str, float]:
     for row in rows:
         key = re.sub("[^a-z0-9]+", "_", row.name.lower())
         metrics[f"miou/{row.split}/{key}"] = row.miou
-        for name, value in row.per_class.items():
-            if not np.isnan(value):
-                metrics[f"iou/{row.split}/{key}/{_metric_name(name)}"] = value
+        names = metric_names(row.per_class)
+        metrics |= {f"iou/{row.split}/{key}/{names[name]}": value for name, value in row.per_class.items() if not np.isnan(value)}
     return metrics
 
 

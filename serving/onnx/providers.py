@@ -73,7 +73,7 @@ def connect(path: Path, device: str, threads: int | None = None, engine_cache: P
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=_wanted(device, available, engine_cache))
     except Exception as error:  # onnxruntime has one class for each status and no common base
-        raise ModelError(f"{path}: not a usable ONNX model: {error}") from None
+        raise ModelError(f"{path}: not a usable ONNX model: {' '.join(str(error).split())}") from None
     active = session.get_providers()[0]
     if asked is not None and active != asked:
         reason = _NEEDED[device].format(version=onnxruntime.__version__)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -239,19 +241,31 @@ class Segmenter:
                 cancellation.check()
             raise
 
+    def in_steps(self, image: np.ndarray, cancellation: Cancellation | None = None) -> Iterator[np.ndarray | None]:
+        """A call for one photo uint8 [H, W, 3], run by run: None after each tile but the last, then the mask. Other runs may come between."""
+        if self.is_tiled(image.shape[0], image.shape[1]):
+            yield from self._by_tiles(image, lambda tile: self.batch(tile, cancellation))
+        else:
+            yield self.batch(image[None], cancellation)[0]
+
     def _tiled(self, image: np.ndarray, run) -> np.ndarray:
-        """What `run` ([1, h, w, 3] -> [1, h, w, ...]) gives for a whole photo, put together from its tiles."""
+        *_, whole = self._by_tiles(image, run)
+        return whole
+
+    def _by_tiles(self, image: np.ndarray, run) -> Iterator[np.ndarray | None]:
+        """What `run` ([1, h, w, 3] -> [1, h, w, ...]) gives for a whole photo, put together from its tiles; None after each but the last."""
         height, width = image.shape[:2]
         rows, columns = (plan(round_up(side, self._stride), self._tile, self._overlap, self._stride) for side in (height, width))
         padding = ((0, rows[-1].stop - height), (0, columns[-1].stop - width), (0, 0))
         padded = np.pad(image, padding, mode="edge")
         whole: np.ndarray | None = None
-        for row in rows:
-            for column in columns:
-                found = run(padded[None, row.start : row.stop, column.start : column.stop])[0]
-                kept = found[row.keep_start - row.start : row.keep_stop - row.start, column.keep_start - column.start : column.keep_stop - column.start]
-                if whole is None:
-                    whole = np.empty(padded.shape[:2] + found.shape[2:], found.dtype)
-                whole[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
+        for row, column in itertools.product(rows, columns):
+            if whole is not None:
+                yield None
+            found = run(padded[None, row.start : row.stop, column.start : column.stop])[0]
+            kept = found[row.keep_start - row.start : row.keep_stop - row.start, column.keep_start - column.start : column.keep_stop - column.start]
+            if whole is None:
+                whole = np.empty(padded.shape[:2] + found.shape[2:], found.dtype)
+            whole[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
         assert whole is not None  # there is a tile
-        return np.ascontiguousarray(whole[:height, :width])
+        yield np.ascontiguousarray(whole[:height, :width])

@@ -322,9 +322,8 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 
 def test_what_the_models_and_downloads_have_is_known_to_the_configuration():
     from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
+    from tfwsss.config.published_weights import APPLICATIONS, PACKAGES
     from tfwsss.models.backbones import BACKBONES
-    from tfwsss.weights.efficientnet_lite import PACKAGES
-    from tfwsss.weights.imagenet import APPLICATIONS
 
     assert {name: set(backbone.output_strides) for name, backbone in BACKBONES.items()} == {name: set(strides) for name, strides in OUTPUT_STRIDES.items()}
     widths = {name: set(application.widths) for name, application in APPLICATIONS.items()} | dict.fromkeys(PACKAGES, {1.0})

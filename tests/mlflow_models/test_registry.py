@@ -1,6 +1,8 @@
 """Registered models in a real MLflow store: which alias a version gets, what it holds, and that it loads and predicts."""
 
+import hashlib
 import io
+import json
 import pickletools
 import subprocess
 import sys
@@ -15,9 +17,17 @@ from PIL import Image
 from tests.markdown import examples, run_example
 from tests.mlflow_models.conftest import CLASSES, png
 from tfwsss.config.files import parse_config
-from tfwsss.errors import ConfigError
+from tfwsss.errors import ConfigError, DataError
 from tfwsss_onnx import Segmenter
-from tfwsss_pipelines.stages.registry import Gates, register
+from tfwsss_pipelines.stages import registry
+from tfwsss_pipelines.stages.registry import Gates, registration
+
+
+def register(onnx, name, run, photo, gates, tags):
+    """As a stage does, by way of JSON."""
+    from mlflow.tracking import MlflowClient
+
+    return registry.register(MlflowClient(), run, json.loads(json.dumps(registration(onnx, name, photo, gates, tags))))
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +71,38 @@ def test_aliases_follow_the_gates(store, client, onnx, photo):
     assert "not evaluated" in add(0.9).reason
 
 
-def test_tags_of_a_version(client, models):
+def test_tags_of_a_version(client, models, onnx):
     tags = client.get_model_version_by_alias("animals", "champion").tags
-    assert tags == {"licence": "CC0-1.0", "miou": "0.600000", "evaluation_data": "a"}
+    assert tags == {"licence": "CC0-1.0", "miou": "0.600000", "evaluation_data": "a", "onnx_sha256": hashlib.sha256(onnx.read_bytes()).hexdigest()}
+
+
+class Interrupted:
+    """A client whose store goes away before a call."""
+
+    def __init__(self, client, before):
+        self._client, self._before = client, before
+
+    def __getattr__(self, name):
+        if name == self._before:
+            raise ConnectionError(name)
+        return getattr(self._client, name)
+
+
+def test_a_registration_that_was_cut_is_ended_and_not_done_twice(store, client, onnx, photo):
+    run, gates = store[1](), Gates(0.6, 0.5, "a")
+    values = registration(onnx, "cut", photo, gates, {})
+    for call in ("create_registered_model", "create_model_version", "set_registered_model_alias"):
+        with pytest.raises(ConnectionError, match=call):
+            registry.register(Interrupted(client, call), run, values)
+    for _ in range(2):
+        done = registry.register(client, run, values)
+        assert [(entry.name, entry.version, entry.alias) for entry in done] == [("cut", 1, "champion"), ("cut-images", 1, "champion")]
+    other = onnx.with_name("other.onnx")
+    other.write_bytes(onnx.read_bytes())
+    values = registration(other, "cut", photo, gates, {})
+    other.write_bytes(onnx.read_bytes() + b"\x00")
+    with pytest.raises(DataError, match="other.onnx: gone or replaced before it could be registered as cut"):
+        registry.register(client, run, values)
 
 
 def test_the_onnx_model(models, onnx, photo):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfwsss import models
 from tfwsss.config import Model
+from tfwsss.config.networks import MILLIONS_OF_PARAMETERS
 
 SMALL = {name: {"mobilenet": 0.25, "mobilenetv2": 0.25}.get(name, 0.125) for name in models.BACKBONES}
 FINEST = {name: models.BACKBONES[name].output_strides[0] for name in SMALL}
@@ -52,6 +53,13 @@ def expected_shape(network, height, width):
     return {"classifier": (CLASSES,), "affinitynet": (-(-height // 8), -(-width // 8), 56)}.get(
         network, (height, width, CLASSES + 1)
     )
+
+
+@pytest.mark.slow
+@every_backbone
+def test_the_number_of_parameters_is_known_to_the_estimate_of_disk_space(backbone):
+    model = models.build_segmenter(backbone, 20, output_stride=FINEST[backbone])
+    assert round(model.count_params() / 1e6, 1) == MILLIONS_OF_PARAMETERS[backbone]
 
 
 def image(height, width, batch=2):

@@ -81,6 +81,56 @@ def test_those_that_wait_run_together_by_size_oldest_first(gated, plain, photo):
         np.testing.assert_array_equal(result.mask, plain(image))
 
 
+def test_others_run_between_the_tiles_of_a_large_photo(gated, plain, photo):
+    gated.set_tile(64)
+    plain_tiles = Segmenter.in_steps(gated, photo(64, 64))
+    assert next(plain_tiles).shape == (64, 64)  # no tiles: the mask at once
+    gated.sizes.clear()
+    large, small = [photo(200, 200), photo(200, 150, 1)], [photo(20, 24, seed) for seed in range(6)]
+    order = []
+
+    async def scenario(batcher):
+        def ask(name, image):
+            task = asyncio.ensure_future(batcher.submit(image))
+            task.add_done_callback(lambda _: order.append(name))
+            return task
+
+        first = ask("large", large[0])
+        await until(lambda: gated.sizes == [1])
+        others = [ask("large 2", large[1]), *(ask("small", image) for image in small[:5])]
+        await asyncio.sleep(0)
+        gated.gate.set()
+        found = await asyncio.gather(first, *others, ask("small", small[5]))
+        assert batcher.waiting() == 0
+        return found
+
+    found = serve(gated, scenario)
+    assert order == ["small"] * 6 + ["large", "large 2"]
+    assert gated.sizes[1:3] == [4, 1] and found[0].batch == 1  # after the first tile a batch of small ones, then the next tile
+    gated.set_tile(64)
+    for result, image in zip(found, [*large, *small], strict=True):
+        np.testing.assert_array_equal(result.mask, gated(image))
+    assert found[0].inference_s > 0
+
+
+def test_a_large_photo_that_nobody_waits_for_ends_after_its_tile(gated, photo):
+    gated.set_tile(64)
+
+    async def scenario(batcher):
+        task = asyncio.ensure_future(batcher.submit(photo(400, 400)))
+        await until(lambda: gated.sizes == [1])
+        task.cancel()
+        gated.gate.set()
+        await batcher.submit(photo(20, 24))
+        failing = asyncio.ensure_future(batcher.submit(photo(400, 400, 2)))
+        gated.fail_on = 7
+        with pytest.raises(RuntimeError, match="no memory"):
+            await asyncio.gather(batcher.submit(np.full((400, 400, 3), 7, np.uint8)), failing)
+        await batcher.submit(photo(20, 24))
+
+    serve(gated, scenario)
+
+
 def test_a_batch_has_a_limit_of_pixels(gated, photo):
     async def scenario(batcher):
         gated.gate.set()

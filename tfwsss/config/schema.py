@@ -100,7 +100,7 @@ class Training(Section):
     optimizer: Optimizer = Optimizer()
     epochs: NonNegativeInt = Field(15, description="0: take the start weights as they are, for instance the authors' trained ones")
     batch_size: PositiveInt = 16
-    crop: PositiveInt = Field(448, description="side of the square training crop, pixels")
+    crop: Annotated[int, Field(ge=32)] = Field(448, description="side of the square training crop, pixels; 32 at least, as for photos")
     color_jitter: bool = Field(True, description="brightness, contrast, saturation 0.3, hue 0.1")
     augmentation: Augmentation = Augmentation()
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"

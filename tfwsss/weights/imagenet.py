@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 
 from tfwsss import models
+from tfwsss.config.published_weights import APPLICATIONS, PACKAGES
 from tfwsss.errors import WeightsError
-from tfwsss.weights.efficientnet_lite import PACKAGES
 from tfwsss.weights.loading import load_weights
 from tfwsss.weights.matching import LoadReport, fill, scratch_layers
 from tfwsss.weights.naming import from_keras_vgg16, of_keras_vgg16
 from tfwsss.weights.variables import named_variables
 
-
-@dataclass(frozen=True)
-class Application:
-    """A network of keras.applications: its function, its weight file, the widths there are, and if dense layers count."""
-
-    function: str
-    file: str
-    widths: tuple[float, ...] = (1.0,)
-    include_top: bool = False
-
-
-APPLICATIONS = {
-    "vgg16": Application("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5", include_top=True),
-    "resnet50": Application("ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
-    "mobilenet": Application("MobileNet", "mobilenet_{digits}_224_tf_no_top.h5", (0.25, 0.5, 0.75, 1.0)),
-    "mobilenetv2": Application(
-        "MobileNetV2",
-        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_224_no_top.h5",
-        (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
-    ),
-}
 FILES = {
     "resnet38": "ilsvrc-cls_rna-a1_cls1000_ep-0001.params (MXNet, from the ademxapp project, model A1)",
     "resnet50v15": "resnet50-0676ba61.pth (PyTorch, from torchvision)",
@@ -69,8 +48,7 @@ def load_imagenet(model, backbone: str) -> LoadReport:
             f"weights 'imagenet': {backbone} of width {width:g} was never published, "
             f"only {', '.join(f'{known:g}' for known in application.widths)}"
         )
-    digits = "1_0" if width == 1 else f"{width * 10:.1f}".replace(".", "_")
-    file_name = application.file.format(width=width, digits=digits)
+    file_name = application.file_of(width)
     arguments = {"alpha": width} if backbone.startswith("mobilenet") else {}
     try:
         published = getattr(keras.applications, application.function)(

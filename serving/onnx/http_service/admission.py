@@ -45,7 +45,7 @@ class Pool:
         """
         if amount > self.size:
             raise BodyTooLarge(f"the {self.name} needs {amount / 1e6:.1f} MB of memory, the service has {self.size / 1e6:.1f} MB for it (--memory-mb)")
-        line = self._lines[self._is_large(amount)]
+        line = self._lines[self.is_large(amount)]
         if not line and self._fits(amount):
             return self._lend(amount)
         turn = asyncio.get_running_loop().create_future()
@@ -69,7 +69,7 @@ class Pool:
     def give(self, amount: int) -> None:
         """Give back what was taken in one piece."""
         self.taken -= amount
-        if self._is_large(amount):
+        if self.is_large(amount):
             self._large -= amount
         self._next()
 
@@ -78,17 +78,18 @@ class Pool:
         self._lend(amount)
         self.give(taken)
 
-    def _is_large(self, amount: int) -> bool:
+    def is_large(self, amount: int) -> bool:
+        """Whether so many bytes are a large part of the pool."""
         return amount * _SMALL > self.size
 
     def _fits(self, amount: int) -> bool:
-        if self._is_large(amount) and self._large and self._large + amount > _LARGE_SHARE * self.size:
+        if self.is_large(amount) and self._large and self._large + amount > _LARGE_SHARE * self.size:
             return False
         return self.taken + amount <= self.size
 
     def _lend(self, amount: int) -> None:
         self.taken += amount
-        if self._is_large(amount):
+        if self.is_large(amount):
             self._large += amount
 
     def _next(self) -> None:
@@ -159,6 +160,7 @@ class Ticket:
 
     Attributes:
         stalled: its answer is to be given up, as nobody reads it and others need its memory.
+        large: its work takes so much memory that small ones do not wait behind it.
     """
 
     def __init__(self, admission: Admission):
@@ -168,6 +170,7 @@ class Ticket:
         self._placed = True
         self._ended = False
         self.stalled = asyncio.Event()
+        self.large = False
 
     def __enter__(self) -> Ticket:
         return self
@@ -193,6 +196,7 @@ class Ticket:
             BodyTooLarge, Busy: as `Pool.take`.
         """
         await self._take(self._admission.work, amount)
+        self.large = self.large or self._admission.work.is_large(amount)
         return amount
 
     def done(self, amount: int) -> None:

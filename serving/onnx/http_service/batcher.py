@@ -1,4 +1,4 @@
-"""Dynamic batching: photos of one size that wait at the same time run together."""
+"""Dynamic batching: photos of one size that wait at the same time run together; others run between the tiles of a large one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,28 @@ class _Waiting(NamedTuple):
     arrived: float
 
 
+class _Large:
+    """A photo that is cut into tiles, and is under way."""
+
+    def __init__(self, item: _Waiting, segmenter):
+        self.item = item
+        self.cancellation = Cancellation(return_memory=True)
+        self.waited = time.perf_counter() - item.arrived
+        self.took = 0.0
+        self._steps = segmenter.in_steps(item.image, self.cancellation)
+
+    def step(self) -> np.ndarray | None:
+        """Run one tile; the mask after the last one."""
+        started = time.perf_counter()
+        try:
+            return next(self._steps)
+        finally:
+            self.took += time.perf_counter() - started
+
+
 class Batcher:
-    """Runs one batch at a time, oldest photo first, in a thread of its own.
+    """Runs one batch at a time, oldest photo first, in a thread of its own. Photos that are cut into tiles run one after the
+    other, and after each tile comes a batch of what waits beside them.
 
     Args:
         segmenter: the runtime.
@@ -49,6 +69,7 @@ class Batcher:
         self._expected = expected
         self._on_batch = on_batch
         self._queue: collections.deque = collections.deque()
+        self._large: _Large | None = None
         self._executor = ThreadPoolExecutor(1, "inference")
 
     def limit(self, run_pixels: int, kept_pixels: int) -> None:
@@ -65,7 +86,7 @@ class Batcher:
         """End; photos that still wait are dropped."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for item in self._queue:
+        for item in (*self._queue, *([self._large.item] if self._large else ())):
             item.result.cancel()
         self._executor.shutdown(wait=False)
 
@@ -92,26 +113,34 @@ class Batcher:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while self._drop_cancelled():
-                await self._gather()
+            while self._drop_cancelled() or self._large is not None:
+                if self._large is None:
+                    await self._gather()
                 batch = self._take()
-                if batch:
+                if batch and self._is_large(batch[0]):
+                    self._begin(batch[0])
+                elif batch:
                     await self._run(batch)
+                if self._large is not None:
+                    await self._step(self._large)
 
     def _drop_cancelled(self) -> int:
         while self._queue and self._queue[0].result.done():
             self._queue.popleft()
         return len(self._queue)
 
-    def _room(self, image: np.ndarray) -> int:
-        height, width = image.shape[:2]
-        if self._segmenter.is_tiled(height, width):
+    def _is_large(self, item: _Waiting) -> bool:
+        return self._segmenter.is_tiled(item.image.shape[0], item.image.shape[1])
+
+    def _room(self, item: _Waiting) -> int:
+        if self._is_large(item):
             return 1
+        height, width = item.image.shape[:2]
         return max(1, min(self._max_batch, int(self._max_pixels // (height * width))))
 
     async def _gather(self) -> None:
         oldest = self._queue[0]
-        room = self._room(oldest.image)
+        room = self._room(oldest)
         while self._expected() and sum(item.image.shape == oldest.image.shape for item in self._queue) < room:
             remaining = oldest.arrived + self._window - time.perf_counter()
             if remaining <= 0:
@@ -123,18 +152,42 @@ class Batcher:
                 return
 
     def _take(self) -> list[_Waiting]:
-        if not self._drop_cancelled():
-            return []
-        shape, room = self._queue[0].image.shape, self._room(self._queue[0].image)
+        """The oldest photo and those of its size; not a large one while another is under way."""
         batch: list[_Waiting] = []
         rest: collections.deque[_Waiting] = collections.deque()
         for item in self._queue:
             if item.result.done():
                 continue
-            chosen = item.image.shape == shape and len(batch) < room
+            if batch:
+                chosen = item.image.shape == batch[0].image.shape and len(batch) < self._room(batch[0])
+            else:
+                chosen = self._large is None or not self._is_large(item)
             (batch if chosen else rest).append(item)
         self._queue = rest
         return batch
+
+    def _begin(self, item: _Waiting) -> None:
+        large = self._large = _Large(item, self._segmenter)
+
+        def stop(_) -> None:
+            if item.result.cancelled():
+                large.cancellation.cancel()
+
+        item.result.add_done_callback(stop)
+
+    async def _step(self, large: _Large) -> None:
+        result, mask = large.item.result, None
+        try:
+            if not result.done():
+                mask = await self.in_thread(large.step)
+        except Exception as error:  # the request that waits answers with it
+            if not result.done():
+                result.set_exception(error)
+        if mask is not None and not result.done():
+            self._on_batch(1)
+            result.set_result(Segmented(mask, large.waited, large.took, 1))
+        if result.done():
+            self._large = None
 
     async def _run(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()

@@ -55,6 +55,7 @@ class Service:
         )
         self.metrics = Metrics(self)
         self._codec = ThreadPoolExecutor(settings.codec_threads, "codec")
+        self._large_codec = ThreadPoolExecutor(1, "large codec")  # seconds for a photo: the others' threads are not for that
 
     async def start(self) -> None:
         """Begin to serve; becomes ready after the warm-up, which goes on in the background."""
@@ -107,7 +108,8 @@ class Service:
         self._warming.cancel()
         await asyncio.gather(self._warming, return_exceptions=True)
         await self.batcher.stop()
-        self._codec.shutdown(wait=False)
+        for threads in (self._codec, self._large_codec):
+            threads.shutdown(wait=False)
 
     def require_ready(self) -> None:
         """Raise `Busy` until the warm-up is over."""
@@ -167,7 +169,7 @@ class Service:
                 loop.call_soon_threadsafe(ticket.leave_thread)
 
         ticket.enter_thread()
-        running = self._codec.submit(function, *arguments)
+        running = (self._large_codec if ticket.large else self._codec).submit(function, *arguments)
         running.add_done_callback(ended)
         try:
             return await asyncio.wrap_future(running)

@@ -121,6 +121,20 @@ def test_the_first_signal_interrupts_and_the_second_does_what_it_always_does(num
         signal.signal(number, before)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_ends_at_once_in_the_middle_of_a_long_call(number):
+    code = (
+        "import hashlib\nfrom tfwsss_pipelines.engine.interruption import ends_at_once\n"
+        "with ends_at_once():\n    print('now', flush=True)\n    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"  # Python sees no signal meanwhile
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(number)
+    assert process.wait(60) == -number and process.stderr.read() == ""
+    process.stdout.close()
+    process.stderr.close()
+
+
 # ------------------------------------------------------------------------------------------- the command itself
 
 

@@ -14,8 +14,9 @@ from mlflow.tracking import MlflowClient
 
 from tfwsss.errors import StageError
 from tfwsss_pipelines.engine import outbox as outbox_module
+from tfwsss_pipelines.engine.context import UNSENT as FILE
 from tfwsss_pipelines.engine.interruption import Interrupted
-from tfwsss_pipelines.engine.outbox import FILE, Outbox
+from tfwsss_pipelines.engine.outbox import Outbox
 from tfwsss_pipelines.engine.tracking import Tracker
 
 
@@ -92,6 +93,83 @@ def test_a_server_that_goes_away_and_comes_back(client, tmp_path, monkeypatch, c
     away.there = True
     box.send({"do": "tag", "run": run, "name": "c", "value": "d"})
     assert not (tmp_path / FILE).exists() and client.get_run(box.id(run)).data.tags.items() >= {"a": "b", "c": "d"}.items()
+
+
+def test_what_a_stage_asks_for_waits_too(client, tmp_path, monkeypatch):
+    away, done = Away(client), []
+    experiment = client.create_experiment(tmp_path.name)
+
+    def act(store, run, values):
+        store.set_tag(run, "asked", values["what"])
+        done.append(run)
+
+    box = Outbox(tmp_path, away, lambda: experiment, {"ask": act})
+    run = box.begin("a run", {})
+    away.there = False
+    assert not box.send({"do": "ask", "run": run, "values": {"what": "x"}})
+    assert not done
+    away.there = True
+    later = Outbox(tmp_path, away, lambda: experiment, {"ask": act})
+    later.settle(attempt=True)
+    assert done == [box.id(run)] and client.get_run(box.id(run)).data.tags["asked"] == "x"
+    assert later.send({"do": "ask", "run": box.id(run), "values": {"what": "y"}}) and len(done) == 2
+
+
+def test_what_still_waits_at_the_end_is_said(client, tmp_path, capsys):
+    away = Away(client)
+    away.there = False
+    box = Outbox(tmp_path, away, lambda: "0")
+    box.begin("a run", {})
+    box.settle(attempt=True)
+    assert f"1 entries wait in {tmp_path / FILE}; the next run of the same command sends them" in capsys.readouterr().err
+
+
+def test_a_run_that_is_deleted_while_it_goes_on_ends_no_training(client, tmp_path, capsys):
+    box = Outbox(tmp_path, client, lambda: client.create_experiment(tmp_path.name))
+    run = box.begin("a run", {})
+    box.send({"do": "metrics", "run": run, "values": {"no, name": 1.0}, "step": 1, "time": 1, "again": False})
+    box.send({"do": "tag", "run": run, "name": "a", "value": "b"})  # one bad entry ends nothing
+    assert client.get_run(box.id(run)).data.tags["a"] == "b"
+    assert capsys.readouterr().err.count("is dropped") == 1
+    client.delete_run(box.id(run))
+    for step in range(3):
+        box.send({"do": "metrics", "run": run, "values": {"loss": 1.0}, "step": step, "time": 1, "again": False})
+    assert capsys.readouterr().err.count("is dropped") == 1 and not (tmp_path / FILE).exists()
+    with pytest.raises(MlflowException):
+        box.send({"do": "reopen", "run": run})
+
+
+def test_a_server_that_is_silent_is_left_alone_for_longer(client, tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(outbox_module.time, "monotonic", lambda: clock[0])
+    away, tries = Away(client), []
+
+    def experiment():
+        tries.append(clock[0])
+        clock[0] += 30.0
+        raise MlflowException("timed out")
+
+    box = Outbox(tmp_path, away, experiment)
+    box.begin("a run", {})
+    for _ in range(100):
+        clock[0] += 10.0
+        box.send({"do": "tag", "run": "x", "name": "a", "value": "b"})
+    assert len(tries) < 4  # less than a tenth of the time
+
+
+def test_a_local_name_is_not_what_is_left_open(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(outbox_module, "RETRY_SECONDS", 0.0)
+    tracker = Tracker(tmp_path.name, tmp_path)
+    away = tracker._outbox._client = Away(client)
+    away.there = False
+    opened = tracker.pipeline_run("p")  # kept: collected, it would be closed
+    run = opened.__enter__()
+    assert run.id.startswith("local-")
+    away.there = True
+    run.tag("a", "b")
+    assert json.loads((tmp_path / ".open_runs.json").read_text()) == [run.id] and not (tmp_path / FILE).exists()
+    Tracker(tmp_path.name, tmp_path)
+    assert client.get_run(run.id).info.status == "KILLED"
 
 
 def test_a_line_cut_by_a_kill_and_a_run_deleted_meanwhile(client, tmp_path, capsys):

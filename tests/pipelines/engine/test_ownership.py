@@ -10,7 +10,6 @@ from PIL import Image
 from tfwsss.config.files import config_files, load_config
 from tfwsss.errors import StageError
 from tfwsss_pipelines.engine.contents import Contents
-from tfwsss_pipelines.engine.inputs import named_paths
 from tfwsss_pipelines.engine.ownership import (
     FILES,
     RECORD,
@@ -22,6 +21,7 @@ from tfwsss_pipelines.engine.ownership import (
 )
 from tfwsss_pipelines.engine.runner import Runner
 from tfwsss_pipelines.engine.stage import Stage
+from tfwsss_pipelines.preflight.inputs import named_paths
 
 STAGE = Stage("cams", run=None, outputs=("walk", "deep/er"), kept=("cams/kept",))
 

@@ -9,9 +9,8 @@ import pytest
 from PIL import Image
 
 from tfwsss.config.files import parse_config
-from tfwsss.errors import DataError, StageError
+from tfwsss.errors import DataError
 from tfwsss_pipelines.engine.context import Context, usable_split
-from tfwsss_pipelines.engine.preflight import require_ready
 from tfwsss_pipelines.stages import data as stage
 
 
@@ -81,12 +80,10 @@ def test_a_disk_that_is_too_small(project, monkeypatch):
         project()
 
 
-def test_weights_of_all_trainings_are_looked_for_at_the_start(project):
-    folder = project.folder
-    (folder / "empty.h5").touch()
-    project()
-    weights = {"classifier": {"model": {"weights": f"{folder}/none.h5"}}, "segmenter": {"model": {"weights": f"{folder}/empty.h5"}}}
-    config = parse_config({"data": project.config.data.model_dump(), "work_dir": str(folder / "work"), **weights})
-    with pytest.raises(StageError, match=r"classifier.model.weights: .*none.h5: no such weight file\n  segmenter.model.weights: .*empty.h5: the file is empty"):
-        require_ready(config, [], frozenset())
-    require_ready(config, [], frozenset({"classifier", "segmenter"}))
+def test_settings_and_a_disk_that_will_be_too_small_are_said(project, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: collections.namedtuple("Usage", "free")(50_000_000))
+    project(classifier={"resize_long": [32, 80]}, segmenter={"crop": 64})
+    said = capsys.readouterr().err
+    assert "classifier.crop 448: photos of 80x60 px, the median here, fill 2% of it at most (classifier.resize_long up to 80)" in said
+    assert "affinitynet.crop 448" in said and "segmenter.crop" not in said
+    assert "work: 0.05 GB free, the run needs about" in said

@@ -20,6 +20,7 @@ from tfwsss.config import (
 from tfwsss.data import load_split
 from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.formats.voc import list_paths
+from tfwsss.data.scene_drawing import CLASSES
 from tfwsss.data.unpacking import packed_files
 
 TRAININGS = ("classifier", "affinitynet", "segmenter")
@@ -71,6 +72,18 @@ def data_paths(config: Config) -> Iterator[tuple[str, Path]]:
             yield "data.tags", data.root / data.tags
 
 
+def number_of_classes(config: Config) -> int:
+    """Classes without background.
+
+    Raises:
+        DataError: the data set cannot be listed.
+    """
+    if isinstance(config.data, ScenesData):  # listing them would draw them
+        return len(CLASSES)
+    train = load_split(config.data, "train", config.work_dir)
+    return 0 if train is None else train.num_classes
+
+
 def photo_folders(config: Config) -> Iterator[tuple[str, Path]]:
     """(name for messages, folder) of all folders in which photos and masks lie: those that the configuration names are above them.
 
@@ -97,7 +110,7 @@ def tracking_store() -> Path | None:
     address = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_STORE}"
     scheme, found, path = address.partition("://")
     if not found:
-        return Path(address)
+        return None if address in ("databricks", "databricks-uc", "uc") else Path(address)
     return Path(path.removeprefix("/") if scheme == "sqlite" else path) if scheme in ("sqlite", "file") else None
 
 

@@ -1,0 +1,1 @@
+"""What can be known before anything is computed: paths, start weights, permissions, crops, disk space, the tracking server. Writes nothing."""
