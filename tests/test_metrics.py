@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tfwsss.background import threshold_of_alpha
 from tfwsss.cam import predict_label
 from tfwsss.errors import DataError
-from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep
+from tfwsss.metrics import AveragePrecision, ConfusionMatrix, ThresholdSweep, area_under_roc
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -156,3 +156,12 @@ def test_average_precision_without_positives_is_nan_and_bad_scores_are_refused()
         AveragePrecision(2).update([[0.1, np.nan]], [[1, 0]])
     with pytest.raises(DataError, match=r"\[B, 2\]"):
         AveragePrecision(2).update([[0.1]], [[1]])
+
+
+@given(seed=seeds, count=st.integers(1, 30))
+def test_area_under_roc_counts_pairs(seed, count):
+    rng = np.random.default_rng(seed)
+    scores, positive = rng.integers(0, 6, count) / 2.0, rng.random(count) < 0.5
+    pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
+    found = area_under_roc(scores, positive)
+    assert np.isnan(found) if not pairs else found == pytest.approx(np.mean(pairs))

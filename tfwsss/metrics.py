@@ -235,6 +235,24 @@ class AveragePrecision:
         return float(values[~np.isnan(values)].mean()) if not np.isnan(values).all() else float("nan")
 
 
+def area_under_roc(scores, positive) -> float:
+    """The chance that a positive photo scores above a negative one, equal scores counting half.
+
+    Args:
+        scores: float [B].
+        positive: bool [B].
+
+    Returns:
+        0..1; nan without photos of both kinds.
+    """
+    scores, positive = np.asarray(scores, np.float64), np.asarray(positive, bool)
+    if positive.all() or not positive.any():
+        return float("nan")
+    below = np.sort(scores[~positive])
+    wins = np.searchsorted(below, scores[positive], side="left") + np.searchsorted(below, scores[positive], side="right")
+    return float(wins.mean() / 2 / below.size)
+
+
 def _checked(values, limit: int, name: str) -> np.ndarray:
     values = np.asarray(values).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() >= limit):

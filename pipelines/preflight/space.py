@@ -28,10 +28,11 @@ class Photo(NamedTuple):
 
 def maps(config: Config, photos: Iterable[Photo]) -> float:
     """Bytes of the files with one entry a training photo: maps, labels, walks."""
-    cam = {"float16": 2, "float32": 4}[config.cams.dtype] / config.cams.stride**2
+    cells = sum(scale**2 for scale in config.cams.scales) / config.classifier.model.output_stride**2  # a map for each scale, at the network's stride
+    cam = {"float16": 2, "float32": 4}[config.cams.dtype] * cells
     total = 0.0
     for pixels, tags in photos:
-        walk = (4 * (1 + tags) + 2 * len(config.pseudo_labels.more_alphas)) / CELL**2
+        walk = 4 * (1 + tags) / CELL**2
         scores = 2 * (1 + tags) if config.affinitynet.label_source == "scores" else 0  # two times float16, compressed to half
         total += pixels * (cam * tags + walk + scores + 4 * LABEL + CONFIDENCE)
     return total

@@ -17,7 +17,7 @@ from tfwsss.background import alpha_of_threshold, threshold_of_alpha
 from tfwsss.crf import crf_scores
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.metrics import AveragePrecision, ConfusionMatrix, LabelSweep, ThresholdSweep
+from tfwsss.metrics import AveragePrecision, ConfusionMatrix, LabelSweep, ThresholdSweep, area_under_roc
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow
 from tfwsss.storage.artifacts import artifact_path, load_cam, load_label, load_walk, save_label
@@ -189,7 +189,12 @@ def run(context: Context) -> dict[str, float]:
         threshold = metrics.get("cam_best_threshold", threshold_of_alpha(used_alphas(context.work).walk))
         logits = classifier_logits(context, validation, validation.samples)
         rows += _validation_rows(context, validation, logits, threshold)
-        metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, validation.tag_matrix(), validation.known_matrix()).mean()
+        tags, known = validation.tag_matrix(), validation.known_matrix() > 0
+        metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, tags, known).mean()
+        tagged = tags.any(axis=1)
+        decided = tagged | known.all(axis=1)
+        if not tagged[decided].all():  # whether a photo shows any class at all, such as a defect
+            metrics["classifier_any_auc"] = area_under_roc(logits.max(axis=1)[decided], tagged[decided])
     path = context.folder(NAME) / CURVES
     write_json(path, curves)
     context.run.artifact(path)
