@@ -156,3 +156,14 @@ def test_average_precision_without_positives_is_nan_and_bad_scores_are_refused()
         AveragePrecision(2).update([[0.1, np.nan]], [[1, 0]])
     with pytest.raises(DataError, match=r"\[B, 2\]"):
         AveragePrecision(2).update([[0.1]], [[1]])
+
+
+def test_unknown_tags_are_not_ranked():
+    rng = np.random.default_rng(3)
+    scores, tags, known = rng.random((60, 4)), rng.random((60, 4)) < 0.4, rng.random((60, 4)) < 0.7
+    known[:, 3] = ~tags[:, 3]  # the positives of the last class are all unknown
+    metric = AveragePrecision(4).update(scores[:25], tags[:25], known[:25]).update(scores[25:], tags[25:], known[25:])
+    expected = [naive_average_precision(scores[known[:, k], k], tags[known[:, k], k]) for k in range(3)]
+    np.testing.assert_allclose(metric.per_class(), [*expected, np.nan])
+    changed = np.where(known, tags, ~tags)  # what stands at unknown places does not matter
+    np.testing.assert_allclose(AveragePrecision(4).update(scores, changed, known).per_class()[:3], expected)
