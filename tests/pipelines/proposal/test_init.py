@@ -14,6 +14,7 @@ from tfwsss.data import load_split
 from tfwsss.errors import ConfigError, DataError
 from tfwsss.storage.artifacts import save_label
 from tfwsss_pipelines.proposal import propose as module
+from tfwsss_pipelines.proposal.answers import Device, Untagged
 from tfwsss_pipelines.proposal.command import init_run
 from tfwsss_pipelines.proposal.propose import Options
 from tfwsss_pipelines.proposal.settings import Machine, training_settings
@@ -98,7 +99,7 @@ def test_files_of_other_tools(init, name):
 
 
 def test_answers_stand_in_the_file(tiles, init):
-    text, config = init(tiles / "train", untagged="leave_out", held_out=0.5, device="gpu", backbone="mobilenet", weights="w.h5")
+    text, config = init(tiles / "train", untagged=Untagged.leave_out, held_out=0.5, device=Device.gpu, backbone="mobilenet", weights="w.h5")
     assert config.data.untagged == "leave_out" and config.data.val_fraction == 0.5
     assert {config.classifier.model.backbone, config.segmenter.model.backbone} == {"mobilenet"} and config.affinitynet.model.weights == "w.h5"
     assert config.segmenter.head == "auto" and "sized for a GPU: mobilenet" in text
