@@ -61,6 +61,7 @@ setup(
         "numba>=0.60",
         "mlflow>=3.11,<4",
         "pydantic>=2.7,<3",
+        "pyarrow>=14",
         "pyyaml>=6",
         "typer>=0.12",
         "rich>=13",

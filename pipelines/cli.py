@@ -1,6 +1,5 @@
 """The `tfwsss` command. Every command does what the same call in Python does; errors end with one message and exit code 2."""
 
-import json
 import os
 import sys
 from enum import StrEnum
@@ -13,12 +12,13 @@ from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.config.fields import describe_fields
 from tfwsss.config.files import config_files, load_config, preset_names
-from tfwsss.errors import StageError, WeightsError
+from tfwsss.errors import WeightsError
 from tfwsss.training.cluster import find_cluster
 
 from .engine import failures
 from .engine.interruption import Interrupted, ends_at_once, interruptible
 from .engine.terminal import console, show
+from .proposal.answers import Device, Untagged
 from .stages import NAMES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
@@ -53,16 +53,6 @@ def _runner(config: Config, source: str):
     from .stages.order import stages_for
 
     return Runner(stages_for(config), config, config_files(source))
-
-
-class Untagged(StrEnum):
-    leave_out = "leave_out"
-    background = "background"
-
-
-class Device(StrEnum):
-    cpu = "cpu"
-    gpu = "gpu"
 
 
 class ScoredStage(StrEnum):
@@ -117,8 +107,7 @@ def init(
     from .proposal.command import init_run
     from .proposal.propose import Options
 
-    chosen = None if untagged is None else untagged.value, None if device is None else device.value
-    init_run(photos, output, Options(format, photo_folder, chosen[0], held_out, chosen[1], backbone, weights), work_dir, force=force)
+    init_run(photos, output, Options(format, photo_folder, untagged, held_out, device, backbone, weights), work_dir, force=force)
 
 
 @app.command()
@@ -308,29 +297,10 @@ def data_check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Examine photos, tags, masks, and what else a run needs: start weights, the disk, MLflow; exit code 1 when something is wrong."""
-    from tfwsss.data import load_split
-    from tfwsss.data.doctor import diagnose
-    from tfwsss.processes import worker_count
-
-    from .engine.progress import progress_bar
-    from .preflight.places import tracking_warnings
-    from .stages.data import start_warnings
+    from .proposal.command import check_data
 
     loaded = _load(config, set_, work_dir)
-    runner, problems, warnings = _runner(loaded, config), [], tracking_warnings()
-    try:
-        warnings += runner.require_ready()
-    except StageError as error:
-        problems.append(str(error))
-    train = load_split(loaded.data, "train", loaded.work_dir)
-    val = load_split(loaded.data, "val", loaded.work_dir)
-    total = len(train.samples) + (len(val.samples) if val else 0)
-    with progress_bar("check", total, loaded.runtime.progress) as bar:
-        diagnosis = diagnose(train, val, worker_count(loaded.runtime.workers), bar.advance, require_tags=loaded.data.untagged == "leave_out")
-    diagnosis.errors += problems
-    diagnosis.warnings += [*warnings, *start_warnings(loaded, diagnosis, train, runner.folders())]
-    show(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) if as_json else diagnosis.render())
-    if diagnosis.errors:
+    if not check_data(_runner(loaded, config), as_json=as_json):
         raise typer.Exit(1)
 
 

@@ -202,3 +202,11 @@ def test_the_gradient_adds_in_a_fixed_order():
     nodes = [node for graph in graphs for node in graph.node]
     assert sum(node.op == "Sub" for node in nodes) > 2 * len(pair_offsets())
     assert max((node.attr["N"].i for node in nodes if node.op == "AddN"), default=0) <= 2
+
+
+def test_a_weight_of_two_is_the_photo_twice():
+    rng = np.random.default_rng(2)
+    affinity = tf.constant(rng.uniform(0.1, 0.9, (2, 34, 6, 6)), tf.float32)
+    labels = affinity_labels(rng.choice([0, 1, 2, 255], (2, 10, 14)).astype(np.uint8))
+    twice = affinity_loss(tf.gather(affinity, [0, 1, 1]), type(labels)(*(tf.gather(part, [0, 1, 1]) for part in labels)))
+    np.testing.assert_allclose(affinity_loss(affinity, labels, weight=tf.constant([1.0, 2.0])), twice, rtol=1e-5)

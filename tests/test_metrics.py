@@ -165,3 +165,14 @@ def test_area_under_roc_counts_pairs(seed, count):
     pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
     found = area_under_roc(scores, positive)
     assert np.isnan(found) if not pairs else found == pytest.approx(np.mean(pairs))
+
+
+def test_unknown_tags_are_not_ranked():
+    rng = np.random.default_rng(3)
+    scores, tags, known = rng.random((60, 4)), rng.random((60, 4)) < 0.4, rng.random((60, 4)) < 0.7
+    known[:, 3] = ~tags[:, 3]  # the positives of the last class are all unknown
+    metric = AveragePrecision(4).update(scores[:25], tags[:25], known[:25]).update(scores[25:], tags[25:], known[25:])
+    expected = [naive_average_precision(scores[known[:, k], k], tags[known[:, k], k]) for k in range(3)]
+    np.testing.assert_allclose(metric.per_class(), [*expected, np.nan])
+    changed = np.where(known, tags, ~tags)  # what stands at unknown places does not matter
+    np.testing.assert_allclose(AveragePrecision(4).update(scores, changed, known).per_class()[:3], expected)

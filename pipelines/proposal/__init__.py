@@ -1,1 +1,1 @@
-"""`tfwsss init`: a configuration for photos that somebody has."""
+"""What can be said of photos before anything is computed: `tfwsss init` proposes a configuration, `tfwsss data check` examines one."""

@@ -16,6 +16,7 @@ from tfwsss.data.formats import Found
 from tfwsss.data.recognition import groups_beside, masks_beside, recognise
 from tfwsss.errors import DataError
 
+from .answers import Device, Untagged
 from .document import yaml_text
 from .hardware import has_gpu, packaged_backbone
 from .settings import Machine, training_settings
@@ -39,9 +40,9 @@ class Options:
 
     format: str | None = None
     photos: Path | None = None
-    untagged: Literal["leave_out", "background"] | None = None
+    untagged: Untagged | None = None
     held_out: float | None = None
-    device: Literal["cpu", "gpu"] | None = None
+    device: Device | None = None
     backbone: str | None = None
     weights: str | None = None
 
@@ -124,8 +125,8 @@ def _load(data: dict[str, Any], name: str, work: Path, split: Literal["train", "
 
 def _leave_out_classes(data: dict[str, Any], train: Dataset, says: list[str]) -> dict[str, str]:
     """Name the classes where the format has some that no photo shows."""
-    shown = train.tag_matrix().any(axis=0)
-    if shown.all() or "classes" in data or not shown.any():
+    shown = [bool(one) for one in train.tag_matrix().any(axis=0)]
+    if all(shown) or "classes" in data or not any(shown):
         return {}
     absent = [name for name, one in zip(train.classes, shown, strict=True) if not one]
     data["classes"] = [name for name, one in zip(train.classes, shown, strict=True) if one]
@@ -166,7 +167,7 @@ def _treat_untagged(data: dict[str, Any], train: Dataset, options: Options, says
     """Choose `data.untagged`."""
     bare = [sample for sample in train.samples if not sample.tags]
     if options.untagged is not None:
-        data["untagged"] = options.untagged
+        data["untagged"] = options.untagged.value
         return {"data.untagged": "as --untagged says"}
     if data.get("none"):
         data["untagged"] = "background"
@@ -196,7 +197,7 @@ def _counts(train: Dataset, val: Dataset | None) -> list[str]:
 
 
 def _machine(options: Options) -> Machine:
-    gpu = has_gpu() if options.device is None else options.device == "gpu"
+    gpu = has_gpu() if options.device is None else options.device is Device.gpu
     if options.backbone is not None:
         backbone = options.backbone
     elif options.weights not in (None, "imagenet"):

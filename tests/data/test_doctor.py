@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfwsss.config import FolderData
 from tfwsss.data.doctor import diagnose
@@ -131,3 +132,29 @@ def test_long_lists_are_cut(sound, examine, write_table):
     write_table("a.png,cat", "b.png,dog", *[f"gone{i}.jpg,cat" for i in range(12)])
     diagnosis = examine()
     assert only(diagnosis.errors, "12 photos left out").endswith(" and 7 more")
+
+
+def test_what_belongs_together_stands_on_both_sides(sound, examine, write_table, tmp_path):
+    write_table("a.png,cat,one", "b.png,dog,two", "c.png,dog,", header="image,tags,group")
+    write_table("v.png,cat,two", name="val.csv", header="image,tags,group")
+    assert "two" in only(examine().errors, "1 groups are in train and in val")
+    coarse = Image.fromarray(np.random.default_rng(5).integers(0, 256, (5, 6, 3), np.uint8))
+    for name, size in (("a", (60, 40)), ("v", (120, 80))):
+        coarse.resize(size, Image.Resampling.BICUBIC).save(tmp_path / f"{name}.png")
+    write_table("v.png,cat,", name="val.csv", header="image,tags,group")
+    diagnosis = examine()
+    assert "v ~ a" in only(diagnosis.warnings, "val: 1 photos look like one of train")
+    assert not [error for error in diagnosis.errors if "train and in val" in error]
+
+
+def test_unknown_tags_have_a_column(sound, examine, write_table):
+    write_table("a.png,cat|?dog", "b.png,dog", "c.png,cat")
+    diagnosis = examine()
+    assert diagnosis.splits["train"].unknown == {"cat": 0, "dog": 1}
+    assert "class  photos  unknown" in diagnosis.render() and "dog         1        1" in diagnosis.render()
+
+
+def test_what_is_drawn_and_unknown_is_no_disagreement(sound, examine, write_mask, write_table):
+    write_table("a.png,cat|?dog", "b.png,cat|dog", "c.png,dog")
+    write_mask("masks", "a", np.where(np.arange(60) < 30, 2, 1) * np.ones((40, 1)))
+    assert not [warning for warning in examine(mask_folder="masks").warnings if "train: tags and mask disagree" in warning]

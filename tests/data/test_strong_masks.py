@@ -8,7 +8,7 @@ from PIL import Image
 
 from tfwsss.config import CocoData, FolderData, ScenesData, VocData
 from tfwsss.data import load_split
-from tfwsss.data.label_sources import LabelFolder, StrongMasks
+from tfwsss.data.label_sources import LabelFolder, MixedLabels, StrongMasks
 from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
 from tfwsss.storage.artifacts import save_label
@@ -148,3 +148,18 @@ def test_a_label_folder_still_names_what_it_lacks(folder):
     source = LabelFolder(folder / "drawn")
     with pytest.raises(DataError, match=r"2 of 3 photos have no label file, the first is .*b\.png"):
         source.require(read_folder(folder))
+
+
+def test_masks_stand_among_made_labels(folder):
+    dataset = read_folder(folder).without_masks()
+    for name in ("b", "c"):
+        save_label(folder / "made", name, mask_of(1))
+    source = MixedLabels(StrongMasks(dataset, frozenset({"a"})), LabelFolder(folder / "made"))
+    source.require(dataset)  # a needs no made label
+    a, b, c = dataset.samples
+    assert [source.strong(sample) for sample in (a, b, c)] == [True, False, False]
+    np.testing.assert_array_equal(source(a, SHAPE), mask_of(2))
+    np.testing.assert_array_equal(source(b, SHAPE), mask_of(1))
+    (folder / "made/c.png").unlink()
+    with pytest.raises(DataError, match="1 of 2 photos have no label file"):
+        source.require(dataset)

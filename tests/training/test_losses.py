@@ -124,3 +124,29 @@ def test_half_precision_logits_are_computed_in_float32():
     loss = segmentation_cross_entropy(half, label)
     assert loss.dtype == tf.float32
     np.testing.assert_allclose(loss, pixel_losses(half.numpy(), label).mean(), rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_unknown_tags_have_no_loss_and_no_gradient(seed):
+    rng = np.random.default_rng(seed)
+    values, tags, known = 3 * rng.standard_normal((5, 4)), rng.random((5, 4)) < 0.5, rng.random((5, 4)) < 0.7
+    logits = tf.constant(values, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = multilabel_soft_margin(logits, tags, known=known)
+    probability = 1 / (1 + np.exp(-values))
+    each = -np.where(tags, np.log(probability), np.log(1 - probability))
+    np.testing.assert_allclose(loss, each[known].mean() if known.any() else 0.0, rtol=1e-5, atol=1e-7)
+    assert not tape.gradient(loss, logits).numpy()[~known].any()
+    # Where all is known it is the loss of before, to the last bit.
+    assert multilabel_soft_margin(logits, tags, known=np.ones_like(known)).numpy() == multilabel_soft_margin(logits, tags).numpy()
+
+
+@pytest.mark.parametrize("loss", PIXEL_LOSSES.values(), ids=PIXEL_LOSSES)
+def test_a_weight_of_two_is_the_photo_twice(loss):
+    logits, label = random_pixels(5)
+    twice = loss(logits[[0, 1, 1]], label[[0, 1, 1]])
+    np.testing.assert_allclose(loss(logits, label, weight=tf.constant([1.0, 2.0])), twice, rtol=1e-5)
+    np.testing.assert_allclose(loss(logits, label, weight=tf.constant([1.0, 1.0])), loss(logits, label), rtol=1e-6)
+    np.testing.assert_allclose(loss(logits, label, weight=tf.constant([3.0, 3.0])), loss(logits, label), rtol=1e-5)

@@ -6,14 +6,14 @@ import hashlib
 
 import numpy as np
 
-from tfwsss.config import FolderData, VocData
+from tfwsss.config import TaggedData, VocData
 from tfwsss.data.check import Problem
 from tfwsss.data.dataset import Dataset, MaskFolder
 from tfwsss.data.image import image_size
 from tfwsss.errors import DataError
 
 
-def strong_mask_folder(config: VocData | FolderData, labels: tuple[tuple[int, int], ...]) -> MaskFolder | None:
+def strong_mask_folder(config: VocData | TaggedData, labels: tuple[tuple[int, int], ...]) -> MaskFolder | None:
     """`data.strong_masks` of a data set whose masks are files, for `Dataset.strong_masks`; None where it names none.
 
     Args:

@@ -57,7 +57,9 @@ def rows_of_tags(table: Table, image: str, tags: str, separator: str | None = "|
 
 def split_tags(tags: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     """(present, unknown, absent) of tags in the notation: `?cat` is unknown, `-cow` absent."""
-    present, unknown, absent = [], [], []
+    present: list[str] = []
+    unknown: list[str] = []
+    absent: list[str] = []
     for tag in map(str.strip, tags):
         target = {"?": unknown, "-": absent}.get(tag[:1], present)
         target.append(tag if target is present else tag[1:])

@@ -52,7 +52,7 @@ def _unpacked(config: PackedData, pattern: str, work_dir: Path, read) -> Annotat
     files = packed_files(config.root, pattern)
     settings = {
         "files": [[str(file.relative_to(config.root)), file.stat().st_size, file.stat().st_mtime_ns] for file in files],
-        "fields": [config.format, config.image_field, config.tags_field, config.id_field, config.label_names and list(config.label_names)],
+        "fields": [type(config).__name__, config.image_field, config.tags_field, config.id_field, config.label_names and list(config.label_names)],
     }
     side = "train" if pattern == config.train_files else "val"
     folder = work_dir / FOLDER / side

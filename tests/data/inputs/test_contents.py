@@ -9,8 +9,10 @@ import tensorflow as tf
 from PIL import Image
 from pydantic import ValidationError
 
+from tests.data.inputs import conftest as inputs_conftest
 from tfwsss import config
 from tfwsss.data.dataset import Sample
+from tfwsss.data.label_sources import LabelFolder, MixedLabels, StrongMasks
 from tfwsss.errors import DataError
 from tfwsss.normalization import Normalization
 from tfwsss.storage.artifacts import load_label, save_label, save_scores
@@ -183,3 +185,29 @@ def test_a_photo_that_disappears_is_named(photos, tmp_path):
 def test_affinity_crop_must_fit_the_grid(crop, radius):
     with pytest.raises(ValidationError, match=f"expected a multiple of 8 and at least .* found {crop}"):
         config.AffinityNet(crop=crop, radius=radius)
+
+
+def test_unknown_tags_belong_to_the_photo(photos, tmp_path):
+    samples = []
+    for index in range(4):
+        path = tmp_path / f"{index}.png"
+        Image.new("RGB", (60, 50), (40 * index + 20, 0, 0)).save(path)
+        samples.append(Sample(str(index), path, (index,), unknown=(index + 1, 6)))
+    result = photos.only(samples).collect("classifier", normalization=IDENTITY, batch_size=4, color_jitter=False)
+    for image, tags, known in zip(result["image"], result["tags"], result["known"], strict=True):
+        index = round((image[..., 0].max() - 20) / 40)
+        assert np.flatnonzero(tags).tolist() == [index] and np.flatnonzero(known == 0).tolist() == [index + 1, 6]
+
+
+@pytest.mark.parametrize(("pipeline", "source"), [("segmenter", "labels"), ("affinity", "labels"), ("affinity", "scores")])
+def test_masks_among_made_labels_and_their_weight(photos, tmp_path, monkeypatch, pipeline, source):
+    """Photos 0 and 3 have a mask of class 5 everywhere; the others show their made label."""
+    strong = frozenset(sample.id for sample in (photos.dataset.samples[0], photos.dataset.samples[3]))
+    masks = dataclasses.replace(photos.dataset, strong_masks=lambda sample: np.full(photos.dataset.read(sample).shape[:2], 6, np.uint8))
+    monkeypatch.setattr(inputs_conftest, "LabelFolder", lambda folder: MixedLabels(StrongMasks(masks, strong), LabelFolder(folder)))
+    options = {"label_source": source, "crop": 80} if pipeline == "affinity" else {}
+    result = photos.collect(pipeline, batch_size=7, strong_weight=2.5, **options)
+    for label, weight in zip(result["label"], result["weight"], strict=True):
+        shown = set(np.unique(label)) - {255}
+        assert (shown == {6}) == (weight == 2.5) and weight in (1.0, 2.5)
+    assert sorted(result["weight"]) == [1.0] * 5 + [2.5] * 2

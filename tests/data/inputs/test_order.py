@@ -36,6 +36,7 @@ def test_static_shapes(photos, pipeline, side, second, shape, dtype):
     assert batches.element_spec == {
         "image": tf.TensorSpec((shape[0], side, side, 3), tf.float32),
         second: tf.TensorSpec(shape, dtype),
+        **({"known": tf.TensorSpec(shape, dtype)} if second == "tags" else {"weight": tf.TensorSpec(shape[:1], tf.float32)}),
     }
     batch = next(iter(batches))
     assert batch["image"].shape == (shape[0], side, side, 3) and batch[second].shape == shape

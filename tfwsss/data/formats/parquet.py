@@ -53,11 +53,13 @@ def _label_names(schema, column: str) -> tuple[str, ...] | None:
         feature: Any = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
     except (KeyError, ValueError, TypeError, RecursionError):
         return None
-    while isinstance(feature, dict | list):
+    while feature:
         if isinstance(feature, list):
-            feature = feature[0] if feature else None
-        elif isinstance(feature.get("names"), list):
-            return tuple(map(str, feature["names"]))
+            feature = feature[0]
+        elif not isinstance(feature, dict):
+            return None
+        elif isinstance(names := feature.get("names"), list):
+            return tuple(map(str, names))
         else:
             feature = feature.get("feature")
     return None

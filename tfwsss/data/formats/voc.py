@@ -68,14 +68,14 @@ def read_voc(config: VocData, split: Literal["train", "val"]) -> Dataset | None:
     unknown = Counter(tag for row in rows.values() for tag in row.tags if tag not in positions)
     labels = {CLASSES.index(name) + 1: position + 1 for name, position in positions.items()}
     others = {value: IGNORE for value in range(1, len(CLASSES) + 1)}
-    numbers = tuple(({0: 0} | others | labels).items())
+    values = tuple(({0: 0} | others | labels).items())
     masks = None
     if config.mask_folder is not None and (config.root / config.mask_folder).is_dir():
         scored = None
         if split == "train" and config.train_mask_list is not None:
             scored = frozenset(_read_list(_find_list(config, config.train_mask_list), config.root))
-        masks = MaskFolder(config.root / config.mask_folder, numbers, config.max_megapixels, scored)
-    strong_masks = strong_mask_folder(config, numbers) if split == "train" else None
+        masks = MaskFolder(config.root / config.mask_folder, values, config.max_megapixels, scored)
+    strong_masks = strong_mask_folder(config, values) if split == "train" else None
     return Dataset(classes, samples, masks, config.max_megapixels, tuple(sorted(unknown.items())), strong_masks)
 
 
