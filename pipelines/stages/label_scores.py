@@ -189,10 +189,10 @@ def run(context: Context) -> dict[str, float]:
         threshold = metrics.get("cam_best_threshold", threshold_of_alpha(used_alphas(context.work).walk))
         logits = classifier_logits(context, validation, validation.samples)
         rows += _validation_rows(context, validation, logits, threshold)
-        tags, known = validation.tag_matrix(), validation.known_matrix() > 0
+        tags, known = validation.tag_matrix(), validation.known_matrix()
         metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, tags, known).mean()
-        tagged = tags.any(axis=1)
-        decided = tagged | known.all(axis=1)
+        tagged = tags.max(axis=1) > 0
+        decided = tagged | (known.min(axis=1) > 0)
         if not tagged[decided].all():  # whether a photo shows any class at all, such as a defect
             metrics["classifier_any_auc"] = area_under_roc(logits.max(axis=1)[decided], tagged[decided])
     path = context.folder(NAME) / CURVES

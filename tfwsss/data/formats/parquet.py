@@ -87,7 +87,8 @@ def _photos(config: ParquetData, path: Path, names: tuple[str, ...] | None) -> I
 
 
 def _photo(config: ParquetData, row: dict[str, Any], names: tuple[str, ...] | None, place: str) -> Packed:
-    image, name = row[config.image_field], ""
+    image: Any = row[config.image_field]
+    name = ""
     if isinstance(image, dict):
         image, name = image.get("bytes"), str(image.get("path") or "")
     if not isinstance(image, bytes):
