@@ -1,10 +1,13 @@
-"""Names of the results of `tfwsss predict`: one for each photo, and never that of a photo or the model."""
+"""Results of `tfwsss predict`: one for each photo, never in the place of a photo or the model; and what is left out."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, save
+from PIL import Image
 
 from tfwsss.errors import DataError
 from tfwsss_pipelines.deployment.predict import predict_files, result_names
@@ -76,11 +79,15 @@ def test_large_photos_need_a_higher_limit(tmp_path, model, capsys):
     assert predict_files(photos, model, output, max_megapixels=0.02) == 0
 
 
-def test_names_as_long_as_the_file_system_allows(tmp_path, model):
+def test_names_as_long_as_the_file_system_allows(tmp_path, model, capsys):
     photo = tmp_path / f"{'x' * 241}.png"
     Image.new("RGB", (50, 40)).save(photo)
     assert predict_files([photo], model, tmp_path / "out", overlay=True) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{'x' * 241}.overlay.jpg", photo.name]
+    longer = photo.rename(tmp_path / f"{'y' * 250}.png")  # its overlay's name would have 262 bytes
+    Image.new("RGB", (50, 40)).save(tmp_path / "other.png")
+    assert predict_files([longer, tmp_path / "other.png"], model, tmp_path / "more", overlay=True) == 1
+    assert "longer name than the file system takes" in capsys.readouterr().err
 
 
 def test_a_folder_and_what_is_no_photo_are_named_as_they_are(tmp_path, model, monkeypatch, capsys):
