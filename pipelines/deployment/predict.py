@@ -1,5 +1,6 @@
 """Segments photo files with an exported ONNX model, as a downstream program would."""
 
+import errno
 import threading
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def _segment(segmenter, photo: np.ndarray, model: Path, time_limit_s: float) -> 
 def predict_files(images: list[Path], model: Path, output: Path, *, overlay: bool = False, device: str = "auto", max_megapixels: float = 50.0, time_limit_s: float = 600.0) -> int:
     """Write <output>/<name>.png (indexed labels, VOC palette) for each photo, and <name>.overlay.jpg if wanted.
 
-    A photo that cannot be read, or is larger than `max_megapixels`, is reported and left out.
+    A photo that cannot be read, is larger than `max_megapixels`, or has a name to which ours add too much, is reported and left out.
 
     Returns:
         The number of photos left out.
@@ -100,6 +101,11 @@ def predict_files(images: list[Path], model: Path, output: Path, *, overlay: boo
                         segmenter.overlay(photo, mask).save(path, quality=90)
             except (DataError, SegmenterError) as error:
                 console.print(f"left out: {error}", markup=False, soft_wrap=True)
+                failed += 1
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                console.print(f"left out: {image}: results called after it would have a longer name than the file system takes", markup=False, soft_wrap=True)
                 failed += 1
             bar.advance()
     console.print(f"{len(names) - failed} label maps in {output}", markup=False)

@@ -13,7 +13,8 @@ from tfwsss.config.networks import MILLIONS_OF_PARAMETERS
 
 from .inputs import TRAININGS, tracking_store
 
-LABEL, CONFIDENCE = 0.1, 0.5  # bytes a pixel in PNG files of labels and of the audit's confidences
+LABEL = 0.03  # bytes a pixel in a PNG file of labels or of the audit's confidences; five of them a photo
+FILES = 6_000  # bytes a photo: headers and palettes of its files
 CELL = 8  # pixels of the walk's grid
 REST = 20_000_000  # bytes: report, tables, a small MLflow store
 SLOTS = {"sgd": 1, "adam": 2}  # numbers that an optimiser keeps for each parameter
@@ -34,7 +35,7 @@ def maps(config: Config, photos: Iterable[Photo]) -> float:
     for pixels, tags in photos:
         walk = 4 * (1 + tags) / CELL**2
         scores = 2 * (1 + tags) if config.affinitynet.label_source == "scores" else 0  # two times float16, compressed to half
-        total += pixels * (cam * tags + walk + scores + 4 * LABEL + CONFIDENCE)
+        total += pixels * (cam * tags + walk + scores + 5 * LABEL) + FILES
     return total
 
 

@@ -74,7 +74,7 @@ def misfits(config: Config, classes: Callable[[], int], trainings: Collection[st
     faults = [line["trial"] for line in found]
     if len(faults) < len(tasks) and done.returncode < 0:  # a signal ended it while it read the next one
         faults.append(f"{tasks[len(faults)]['file']}: reading it ends the process")
-    return [f"{task['training']}.model.weights: {fault}" for task, fault in zip(tasks, faults, strict=False) if fault]
+    return [f"{task['training']}.model.weights: {' '.join(fault.split())}" for task, fault in zip(tasks, faults, strict=False) if fault]
 
 
 def _task(config: Config, training: str, file: str, classes: int) -> dict[str, Any]:

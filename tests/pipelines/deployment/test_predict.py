@@ -1,10 +1,13 @@
-"""Names of the results of `tfwsss predict`: one for each photo, and never that of a photo or the model."""
+"""Results of `tfwsss predict`: one for each photo, never in the place of a photo or the model; and what is left out."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, save
+from PIL import Image
 
 from tfwsss.errors import DataError
 from tfwsss_pipelines.deployment.predict import predict_files, result_names
@@ -53,3 +56,45 @@ def test_the_model_is_not_replaced(tmp_path):
     (tmp_path / "model.png").write_bytes(b"mine")
     with pytest.raises(DataError, match="would replace a photo or the model"):
         predict_files([tmp_path / "photos/model.jpg"], tmp_path / "model.png", tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file that gives label 0 to a dark pixel."""
+    nodes = [helper.make_node("Constant", [], ["red"], value=helper.make_tensor("v", TensorProto.INT64, [], [0])), helper.make_node("Gather", ["images", "red"], ["mask"], axis=3)]
+    values = [helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in ("images", "mask")]
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    facts = {"labels": ["background", "cat"], "palette": [[0, 0, 0], [1, 2, 3]], "outputs": ["mask"], "receptive_field": {"stride": 1, "reach": 0}}
+    helper.set_model_props(model, {"format": "tfwsss.segmenter/1"} | {name: json.dumps(value) for name, value in facts.items()})
+    save(model, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_large_photos_need_a_higher_limit(tmp_path, model, capsys):
+    Image.new("RGB", (200, 100)).save(tmp_path / "large.png")
+    Image.new("RGB", (50, 40)).save(tmp_path / "small.png")
+    photos, output = [tmp_path / "large.png", tmp_path / "small.png"], tmp_path / "out"
+    assert predict_files(photos, model, output, max_megapixels=0.01) == 1
+    assert "large.png: too large: 200x100 px" in capsys.readouterr().err and [path.name for path in output.iterdir()] == ["small.png"]
+    assert predict_files(photos, model, output, max_megapixels=0.02) == 0
+
+
+def test_names_as_long_as_the_file_system_allows(tmp_path, model, capsys):
+    photo = tmp_path / f"{'x' * 241}.png"
+    Image.new("RGB", (50, 40)).save(photo)
+    assert predict_files([photo], model, tmp_path / "out", overlay=True) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{'x' * 241}.overlay.jpg", photo.name]
+    longer = photo.rename(tmp_path / f"{'y' * 250}.png")  # its overlay's name would have 262 bytes
+    Image.new("RGB", (50, 40)).save(tmp_path / "other.png")
+    assert predict_files([longer, tmp_path / "other.png"], model, tmp_path / "more", overlay=True) == 1
+    assert "longer name than the file system takes" in capsys.readouterr().err
+
+
+def test_a_folder_and_what_is_no_photo_are_named_as_they_are(tmp_path, model, monkeypatch, capsys):
+    """Also where the path's letters occur in the reason."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "c").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert predict_files([Path("a"), Path("c")], model, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "a: a folder, expected the file of a photo" in said and "c: cannot be decoded: " in said

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -140,12 +141,15 @@ def test_a_worker_ends_at_once_in_the_middle_of_a_long_call(number):
 
 @pytest.fixture
 def call(tmp_path):
-    def call(*arguments, code=2, cwd=tmp_path, **more):
+    def call(*arguments, code=2, cwd=tmp_path, largest_file=None, **more):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "TMPDIR": str(tmp_path), **more}
         command = [sys.executable, "-m", "tfwsss_pipelines.cli", *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+        limit = None if largest_file is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, preexec_fn=limit)
         assert done.returncode == code, done.stderr
+        if code == 0:
+            return None
         lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
         return lines[0]
@@ -165,6 +169,15 @@ def test_a_work_directory_that_cannot_be_made(call, tmp_path):
         assert re.search(f"{place}.*: ({reason})", line), line
         log = re.search(r"details: (.*)\)", line)[1]
         assert "Traceback" in Path(log).read_text()
+
+
+@pytest.mark.parametrize("limit", [0, 50_000])
+def test_a_disk_that_takes_no_more(call, tmp_path, limit):
+    """A limit of the size of files stands for a full disk: writing fails in the middle, here of MLflow's store, there of our own files."""
+    line = call("run", "c.yaml", "--until", "data", largest_file=limit)
+    assert "MLflow's store" in line or "too large" in line or "disk" in line, line
+    call("run", "c.yaml", "--until", "data", code=0)
+    assert not list(tmp_path.rglob(".tfwsss-*"))
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path):

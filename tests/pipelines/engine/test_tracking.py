@@ -22,6 +22,13 @@ def test_runs_are_kept_in_sqlite_where_nothing_else_is_said(tmp_path):
     assert MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_experiment_by_name("animals") is not None
 
 
+def test_mlflow_prints_no_address_with_its_password():
+    code = "import tfwsss_pipelines\nfrom mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT as hidden\nprint(hidden.get())"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 @pytest.mark.slow
 def test_runs_that_start_together_make_one_store_and_one_experiment(tmp_path):
     store = f"sqlite:///{tmp_path}/mlflow.db"
