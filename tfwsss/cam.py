@@ -29,6 +29,7 @@ __all__ = [
     "multiscale_cam",
     "normalized_maps",
     "predict_label",
+    "rectified",
     "scaled_photos",
     "threshold_of_alpha",
 ]
@@ -49,39 +50,35 @@ def scaled_photos(image, scales: Sequence[float], filter: Image.Resampling = Ima
     return [image if size == (height, width) else np.asarray(photo.resize(size[::-1], filter)) for size in sizes]
 
 
-def maps_of_scale(
-    maps_fn: Callable,
-    photos,
-    *,
-    flip: bool,
-    normalization: Callable,
-    activation: Literal["relu", "sqrt"],
-) -> tf.Tensor:
-    """What one scale adds to the CAMs of photos of one size. TensorFlow operations, eager or inside a tf.function.
+def rectified(maps, activation: Literal["relu", "sqrt"]) -> tf.Tensor:
+    """Raw maps of a classifier -> float32 maps >= 0. TensorFlow operations, eager or inside a tf.function.
 
     Args:
-        maps_fn: float32 [b, h, w, 3] normalised images -> [b, h', w', C] raw maps (before any rectification). With `flip`
-            it is called with the photos and their mirror images as one batch.
+        maps: [B, h, w, C], any float dtype.
+        activation: "relu", or "sqrt" of the rectified map (for VGG16).
+    """
+    maps = tf.nn.relu(tf.cast(maps, tf.float32))
+    return tf.sqrt(maps) if activation == "sqrt" else maps
+
+
+def maps_of_scale(network: Callable, photos: np.ndarray, *, flip: bool) -> np.ndarray:
+    """What one scale adds to the CAMs of photos of one size.
+
+    Args:
+        network: uint8 array [b, h, w, 3] -> rectified maps [b, h', w', C]. With `flip` it is called with the photos and their
+            mirror images as one batch.
         photos: [B, h, w, 3] uint8 RGB.
         flip: also use the mirror images.
-        normalization: the network's input normalisation, float32 of 0..255 -> float32 of the same shape.
-        activation: "relu", or "sqrt" of the rectified map (for VGG16).
 
     Returns:
-        float32 [B, h', w', C], rectified, the mirror image's map added.
+        float32 [B, h', w', C], the mirror image's map added. Mirroring and bilinear enlargement may be exchanged, so the maps are
+        added as small as they are.
     """
-    images = normalization(tf.cast(photos, tf.float32))
-    maps = tf.convert_to_tensor(maps_fn(tf.concat([images, tf.reverse(images, [2])], 0) if flip else images))
-    if maps.shape.rank != 4 or not maps.shape[:1].is_compatible_with([None if images.shape[0] is None else images.shape[0] * (1 + flip)]):
-        raise ValueError(f"maps_fn: expected [{images.shape[0]} photos * {1 + flip}, h, w, C], found {maps.shape}")
-    maps = tf.nn.relu(tf.cast(maps, tf.float32))
-    if activation == "sqrt":
-        maps = tf.sqrt(maps)
-    if not flip:
-        return maps
-    # Mirroring and bilinear enlargement may be exchanged, so the maps are added as small as they are.
-    straight, mirrored = tf.split(maps, 2)
-    return straight + tf.reverse(mirrored, [2])
+    count = len(photos) * (1 + flip)
+    maps = np.asarray(network(np.concatenate([photos, photos[:, :, ::-1]]) if flip else photos), np.float32)
+    if maps.ndim != 4 or len(maps) != count:
+        raise ValueError(f"maps_fn: expected [{count}, h, w, C], found {list(maps.shape)}")
+    return maps[: len(photos)] + maps[len(photos) :, :, ::-1] if flip else maps
 
 
 def normalized_maps(maps: Sequence[np.ndarray], height: int, width: int) -> list[np.ndarray]:
@@ -107,10 +104,13 @@ def multiscale_cam(
     """Sum the rectified maps of one photo over scales and mirror images, enlarged bilinearly, normalised per class.
 
     Args:
-        maps_fn, flip, normalization, activation: see `maps_of_scale`; maps_fn gives C = len(tags) maps.
+        maps_fn: float32 [b, h, w, 3] normalised images -> [b, h', w', C] raw maps (before any rectification), C = len(tags).
         image: [H, W, 3] uint8 RGB.
         tags: [C] multi-hot; only tagged classes get a map.
         scales: factors of the photo's size.
+        flip: see `maps_of_scale`.
+        normalization: the network's input normalisation.
+        activation: see `rectified`.
         filter: how Pillow resizes the photo (both kinds are antialiased): BICUBIC is the reference's.
 
     Returns:
@@ -133,9 +133,9 @@ def multiscale_cam(
         return classes, np.zeros((0, *size), np.float32)
 
     def maps_of(photo: np.ndarray) -> np.ndarray:
-        maps = maps_of_scale(maps_fn, photo[None], flip=flip, normalization=normalization, activation=activation)
+        maps = maps_of_scale(lambda photos: rectified(maps_fn(normalization(photos)), activation), photo[None], flip=flip)
         if maps.shape[-1] != len(tags):
-            raise ValueError(f"maps_fn: expected {len(tags)} maps, found {maps.shape}")
-        return maps[0].numpy().transpose(2, 0, 1)[classes]
+            raise ValueError(f"maps_fn: expected {len(tags)} maps, found {list(maps.shape)}")
+        return maps[0].transpose(2, 0, 1)[classes]
 
     return classes, enlarged_sum(normalized_maps([maps_of(photo) for photo in scaled_photos(image, scales, filter)], *size), *size)

@@ -84,7 +84,7 @@ def _maps_on(name: str, context: Context, batch: int):
     """Function [Scaled of one group] -> [Mapped]."""
     import tensorflow as tf
 
-    from tfwsss.cam import maps_of_scale
+    from tfwsss.cam import maps_of_scale, rectified
     from tfwsss.export.inference import normalized
     from tfwsss.models import cam_activation, class_maps, normalization
     from tfwsss.weights import load_model
@@ -95,22 +95,14 @@ def _maps_on(name: str, context: Context, batch: int):
     with tf.device(name):
         model = class_maps(load_model(weights_path(context.work, "classifier")))
 
-    def one_scale(photos):
-        return {
-            "maps": maps_of_scale(
-                lambda images: model(images, training=False),
-                photos,
-                flip=settings.flip,
-                normalization=lambda images: normalized(images, normalize),
-                activation=activation,
-            )
-        }
+    def function(photos):
+        return {"maps": rectified(model(normalized(tf.cast(photos, tf.float32), normalize), training=False), activation)}
 
-    network = network_on(name, context.config.runtime, one_scale)
+    network = network_on(name, context.config.runtime, function)
 
     def compute(photos: list[Scaled]) -> list[Mapped]:
         scales = zip(*(photo.photos for photo in photos), strict=True)
-        found = [np.asarray(network(filled(scale, batch))["maps"]).transpose(0, 3, 1, 2) for scale in scales]
+        found = [maps_of_scale(lambda images: network(images)["maps"], filled(scale, batch), flip=settings.flip).transpose(0, 3, 1, 2) for scale in scales]
         return [Mapped(photo.size, photo.classes, [maps[index, photo.classes] for maps in found]) for index, photo in enumerate(photos)]
 
     return compute

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageEnhance
 
-from tfwsss.data import augment
-from tfwsss.normalization import CAFFE_VGG16, TORCH
+from tfwsss.data import augment, colour_jitter
+from tfwsss.normalization import CAFFE_VGG16, SYMMETRIC, TORCH
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
@@ -166,7 +166,7 @@ def grey(pixels):
 
 def jitter(pixels, order=(0, 1, 2, 3), brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0):
     rng = Scripted(order, (brightness, contrast, saturation, hue))
-    return np.asarray(augment.color_jitter(Image.fromarray(pixels), rng)).astype(np.float64)
+    return augment.color_jitter(pixels, rng).astype(np.float64)
 
 
 def hue_roundtrip(pixels):
@@ -201,7 +201,7 @@ def test_hue_turns_the_colour_circle(photo, shift):
     for y, x in np.ndindex(photo.shape[:2]):
         hue, saturation, value = colorsys.rgb_to_hsv(*photo[y, x] / 255)
         expected[y, x] = np.multiply(colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value), 255)
-    error = np.abs(np.asarray(augment.shift_hue(Image.fromarray(photo), shift)) - expected)
+    error = np.abs(jitter(photo, hue=shift) - expected)
     assert error.mean() < 2 and error.max() < 18  # a step of 8-bit hue moves a channel by up to 6
     unshifted = np.abs(photo - expected)
     assert unshifted.mean() > 4 * error.mean()
@@ -220,9 +220,54 @@ def test_operations_run_in_the_drawn_order():
 
 def test_jitter_draws_all_orders_and_full_ranges():
     rng = random.Random(1)
-    image = Image.new("RGB", (2, 2), (90, 120, 30))
-    results = {np.asarray(augment.color_jitter(image, rng)).tobytes() for _ in range(50)}
+    pixels = np.full((2, 2, 3), (90, 120, 30), np.uint8)
+    results = {augment.color_jitter(pixels, rng).tobytes() for _ in range(50)}
     assert len(results) > 40
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    order=st.permutations(range(4)),
+    factors=st.tuples(*[st.floats(0.0, 2.0)] * 3),
+    hue=st.floats(-0.5, 0.5),
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_jitter_is_pillows_to_the_bit(order, factors, hue, size, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    pixels.flags.writeable = False
+    image = Image.fromarray(pixels)
+    for operation in order:
+        if operation < 3:
+            kind = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)[operation]
+            image = kind(image).enhance(factors[operation])
+        else:
+            image = pillows_hue(image, int(hue * 255))
+    np.testing.assert_array_equal(colour_jitter.jitter(pixels, order, *factors, hue), np.asarray(image))
+
+
+def pillows_hue(image, steps):
+    hue, saturation, value = image.convert("HSV").split()
+    hue = hue.point([(level + steps) % 256 for level in range(256)])
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
+def test_every_colours_hue_turns_as_pillow_turns_it():
+    """All colours of every fifth red: rounding is where a reimplementation goes wrong."""
+    green, blue = np.meshgrid(np.arange(256), np.arange(256))
+    for red in range(0, 256, 5):
+        pixels = np.stack([np.full_like(green, red), green, blue], axis=2).astype(np.uint8)
+        for hue in (-0.1, 0.03):
+            expected = np.asarray(pillows_hue(Image.fromarray(pixels), int(hue * 255)))
+            np.testing.assert_array_equal(colour_jitter.jitter(pixels, [3], 1, 1, 1, hue), expected)
+
+
+@pytest.mark.parametrize("normalization", [TORCH, CAFFE_VGG16, SYMMETRIC])
+def test_normalising_by_table_gives_the_same_numbers(photo, normalization):
+    values = np.zeros((20, 40, 3), np.float32)
+    colour_jitter.normalize_into(values[5:17, 3:34], photo[::2, ::-1], normalization)
+    np.testing.assert_array_equal(values[5:17, 3:34], normalization(photo[::2, ::-1]))
+    assert np.count_nonzero(values) == np.count_nonzero(values[5:17, 3:34])
 
 
 def test_flip_is_fair():

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageEnhance
+from PIL import Image
+
+from tfwsss.data import colour_jitter
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.3, 0.3, 0.3, 0.1
 
@@ -90,15 +92,24 @@ class CropWindow:
             self.image_left : self.image_left + self.width,
         ]
 
+    def cut_picture(self, picture: Image.Image) -> np.ndarray:
+        """`cut` of a picture, without making an array of all of it: [height, width, 3] uint8."""
+        box = (self.image_left, self.image_top, self.image_left + self.width, self.image_top + self.height)
+        return np.asarray(picture.crop(box))
+
+    def seat(self, canvas: np.ndarray) -> np.ndarray:
+        """The part of a canvas [size, size, ...] that `place` fills: a view [height, width, ...]."""
+        return canvas[
+            self.canvas_top : self.canvas_top + self.height,
+            self.canvas_left : self.canvas_left + self.width,
+        ]
+
     def place(self, part: np.ndarray, fill: float | Sequence[float]) -> np.ndarray:
         """Put a part made by `cut` on a canvas [size, size, ...] of `fill`: one value, or one per channel."""
         canvas = np.empty((self.size, self.size, *part.shape[2:]), part.dtype)
         if part.shape[:2] != (self.size, self.size):
             canvas[...] = fill
-        canvas[
-            self.canvas_top : self.canvas_top + self.height,
-            self.canvas_left : self.canvas_left + self.width,
-        ] = part
+        self.seat(canvas)[...] = part
         return canvas
 
     def crop(self, array: np.ndarray, fill: float | Sequence[float]) -> np.ndarray:
@@ -139,32 +150,14 @@ def draw_flip(rng: random.Random) -> bool:
 # ------------------------------------------------------------------------------------------------------ colour
 
 
-def color_jitter(image: Image.Image, rng: random.Random) -> Image.Image:
+def color_jitter(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
     """Random brightness, contrast, saturation and hue in random order, on 8 bits after each, as torchvision does.
 
     The factors of the first three are uniform in 0.7..1.3 (contrast is relative to the mean grey of the image); the hue
-    moves by up to a tenth of the colour circle either way. The size and mode (RGB) stay.
+    moves by up to a tenth of the colour circle either way. [H, W, 3] uint8 -> the same.
     """
     order = rng.sample(range(4), 4)
     brightness = rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
     contrast = rng.uniform(1 - CONTRAST, 1 + CONTRAST)
     saturation = rng.uniform(1 - SATURATION, 1 + SATURATION)
-    hue = rng.uniform(-HUE, HUE)
-    for operation in order:
-        if operation == 0:
-            image = ImageEnhance.Brightness(image).enhance(brightness)
-        elif operation == 1:
-            image = ImageEnhance.Contrast(image).enhance(contrast)
-        elif operation == 2:
-            image = ImageEnhance.Color(image).enhance(saturation)
-        else:
-            image = shift_hue(image, hue)
-    return image
-
-
-def shift_hue(image: Image.Image, shift: float) -> Image.Image:
-    """Turn the hue of an RGB image by `shift` (-0.5..0.5 of the colour circle), in 8-bit HSV."""
-    hue, saturation, value = image.convert("HSV").split()
-    steps = int(shift * 255)
-    hue = hue.point([(level + steps) % 256 for level in range(256)])
-    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+    return colour_jitter.jitter(pixels, order, brightness, contrast, saturation, rng.uniform(-HUE, HUE))

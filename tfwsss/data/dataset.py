@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from tfwsss.data.image import read_image, read_mask
+from tfwsss.data.image import read_image, read_mask, read_picture
 from tfwsss.data.names import existing
 from tfwsss.errors import DataError, ImageError
 from tfwsss.storage.artifacts import IGNORE
@@ -90,6 +91,14 @@ class Dataset:
             ImageError: see `tfwsss.data.image.read_image`.
         """
         return read_image(sample.image, self.max_megapixels)
+
+    def picture(self, sample: Sample) -> Image.Image:
+        """The photo as a picture of Pillow, mode RGB, for who resizes it anyway.
+
+        Raises:
+            ImageError: see `tfwsss.data.image.read_image`.
+        """
+        return read_picture(sample.image, self.max_megapixels)
 
     def mask(self, sample: Sample) -> np.ndarray | None:
         """The label map, [H, W] uint8, or None where there is none.

@@ -143,6 +143,21 @@ def image_size(path) -> tuple[int, int]:
         return (width, height) if _orientation(picture) >= 5 else (height, width)
 
 
+def _decoded(picture: Image.Image, path, max_megapixels: float) -> Image.Image:
+    _check_size(picture, path, max_megapixels)
+    _check_scans(picture, path)
+    turn = _TURNS.get(_orientation(picture))
+    picture.load()
+    rgb = _to_rgb(picture, path)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def read_picture(path, max_megapixels: float = 50.0) -> Image.Image:
+    """`read_image` as a decoded picture of Pillow, mode RGB."""
+    with _opened(path) as picture:
+        return _decoded(picture, path, max_megapixels)
+
+
 def read_image(path, max_megapixels: float = 50.0) -> np.ndarray:
     """Read a photo as RGB, turned upright by its EXIF orientation.
 
@@ -160,12 +175,7 @@ def read_image(path, max_megapixels: float = 50.0) -> np.ndarray:
         ImageError: the file is missing, too large, truncated or not an image; the message names path and reason.
     """
     with _opened(path) as picture:
-        _check_size(picture, path, max_megapixels)
-        _check_scans(picture, path)
-        turn = _TURNS.get(_orientation(picture))
-        picture.load()
-        rgb = _to_rgb(picture, path)
-        return np.array(rgb if turn is None else rgb.transpose(turn))
+        return np.array(_decoded(picture, path, max_megapixels))
 
 
 def read_mask(path, max_megapixels: float = 50.0) -> np.ndarray:

@@ -9,6 +9,7 @@ A photo that cannot be read during training raises a TensorFlow error that carri
 """
 
 import hashlib
+import math
 import random
 from collections.abc import Callable
 from typing import Literal
@@ -20,6 +21,7 @@ from PIL import Image
 from tfwsss import config, stack
 from tfwsss.data import augment, label_grid
 from tfwsss.data.changes import Changes, hole_side
+from tfwsss.data.colour_jitter import normalize_into
 from tfwsss.data.dataset import Dataset
 from tfwsss.data.label_sources import LabelFolder, LabelSource, MixedLabels
 from tfwsss.errors import DataError
@@ -28,6 +30,8 @@ from tfwsss.processes import usable_cores
 from tfwsss.storage import artifacts
 
 PREFETCHED_BATCHES = 2
+ALIGNMENT = 64  # bytes; where TensorFlow wants a tensor to begin
+SMALL = 1 << 16  # bytes that are copied in no time
 WHOLE = slice(None)  # positions in a batch
 
 
@@ -58,16 +62,15 @@ def classifier_batches(
     tags, known = dataset.tag_matrix(), dataset.known_matrix()
 
     def draw(index: int, rng: random.Random):
-        image = Image.fromarray(dataset.read(dataset.samples[index]))
-        image = augment.resize_long(image, settings.resize_long, rng, filter)
+        image = augment.resize_long(dataset.picture(dataset.samples[index]), settings.resize_long, rng, filter)
         if augment.draw_flip(rng):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if settings.color_jitter:
-            image = augment.color_jitter(image, rng)
         pixels = np.asarray(image)
+        if settings.color_jitter:
+            pixels = augment.color_jitter(pixels, rng)
         window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], settings.crop, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
-        placed = window.place(normalization(changes.sharpen(window.cut(pixels))), 0.0)
+        placed = _normalized_on_canvas(changes.sharpen(window.cut(pixels)), window, normalization)
         return changes.warp(placed, 0.0), tags[index], known[index], changes.hole
 
     outputs = {
@@ -124,15 +127,16 @@ def affinity_batches(
         sample = dataset.samples[index]
         pixels = dataset.read(sample)
         if settings.color_jitter:
-            pixels = np.asarray(augment.color_jitter(Image.fromarray(pixels), rng))
+            pixels = augment.color_jitter(pixels, rng)
         window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], size, rng)
         flip = augment.draw_flip(rng)
         changes = Changes.draw(settings.augmentation, size, rng)
         visible = changes.sharpen(window.cut(pixels))
         if canvas == "black":
-            image = normalization(window.place(visible, 0))
+            image = _aligned_empty((size, size, 3), np.float32)
+            normalize_into(image, window.place(visible, 0), normalization)
         else:
-            image = window.place(normalization(visible), 0.0)
+            image = _normalized_on_canvas(visible, window, normalization)
         image = changes.warp(image, 0.0)
         label = grid_label(sample, pixels.shape[:2], window, changes, flip)
         return np.fliplr(image) if flip else image, label, weights[index], changes.hole
@@ -177,17 +181,17 @@ def segmenter_batches(
 
     def draw(index: int, rng: random.Random):
         sample = dataset.samples[index]
-        pixels = dataset.read(sample)
-        label = labels(sample, pixels.shape[:2])
-        scaled = augment.random_scale(Image.fromarray(pixels), settings.scale_range, rng, filter)
+        picture = dataset.picture(sample)
+        label = labels(sample, (picture.height, picture.width))
+        scaled = augment.random_scale(picture, settings.scale_range, rng, filter)
         label = augment.resize_label(label, scaled.size)
         window = augment.CropWindow.random(label.shape[0], label.shape[1], settings.crop, rng)
         flip = augment.draw_flip(rng)
-        visible = window.cut(np.asarray(scaled))
+        visible = window.cut_picture(scaled)
         if settings.color_jitter:
-            visible = np.asarray(augment.color_jitter(Image.fromarray(visible), rng))
+            visible = augment.color_jitter(visible, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
-        image = changes.warp(window.place(normalization(changes.sharpen(visible)), 0.0), 0.0)
+        image = changes.warp(_normalized_on_canvas(changes.sharpen(visible), window, normalization), 0.0)
         label = changes.warp_label(window.crop(label, artifacts.IGNORE), artifacts.IGNORE)
         if flip:
             image, label = np.fliplr(image), np.fliplr(label)
@@ -219,6 +223,32 @@ def _permutation(count: int, seed: int, epoch: int, turn: int) -> np.ndarray:
     return np.argsort(keys, kind="stable")
 
 
+def _aligned_empty(shape: tuple[int, ...], dtype) -> np.ndarray:
+    """An array that TensorFlow takes as it is: what begins elsewhere it copies, under Python's global lock."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """The array, copied unless it lies as TensorFlow takes it, or is too small for that to matter."""
+    if array.flags.c_contiguous and (array.nbytes < SMALL or array.ctypes.data % ALIGNMENT == 0):
+        return array
+    copy = _aligned_empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def _normalized_on_canvas(visible: np.ndarray, window: augment.CropWindow, normalization: Normalization) -> np.ndarray:
+    """``window.place(normalization(visible), 0.0)`` of uint8 pixels."""
+    canvas = _aligned_empty((window.size, window.size, 3), np.float32)
+    if visible.shape[:2] != canvas.shape[:2]:
+        canvas[...] = 0.0
+    normalize_into(window.seat(canvas), visible, normalization)
+    return canvas
+
+
 def _batches(
     count: int,
     settings: config.Training,
@@ -241,7 +271,7 @@ def _batches(
 
     def produce(position, index):
         arrays = draw(int(index), random.Random(_digest(seed, epoch, int(position))))
-        return [np.asarray(array, order="C") for array in arrays]  # ascontiguousarray would give a number an axis
+        return [_aligned(np.asarray(array)) for array in arrays]
 
     def load(position, index):
         # Declared stateless, else tf.data would run it in sequence under deterministic ops; it is, by construction.

@@ -103,18 +103,18 @@ photos = runpy.run_path(conftest)["Photos"].in_folder(root)
 
 
 class Meeting:
-    # `read` waits until two threads are inside: reading in sequence breaks the barrier.
+    # `picture` waits until two threads are inside: reading in sequence breaks the barrier.
     samples, num_classes = photos.dataset.samples, photos.dataset.num_classes
     tag_matrix, known_matrix = photos.dataset.tag_matrix, photos.dataset.known_matrix
     barrier, arrivals, lock = threading.Barrier(2, timeout=30), 0, threading.Lock()
 
-    def read(self, sample):
+    def picture(self, sample):
         with self.lock:
             self.arrivals += 1
             waits = self.arrivals <= 2
         if waits:
             self.barrier.wait()
-        return photos.dataset.read(sample)
+        return photos.dataset.picture(sample)
 
 
 result = dataclasses.replace(photos, dataset=Meeting()).collect("classifier", epoch=5)

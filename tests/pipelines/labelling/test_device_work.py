@@ -6,7 +6,7 @@ import pytest
 from tests.test_switches import make_context
 from tfwsss import stencil
 from tfwsss.affinity import pair_affinity
-from tfwsss.cam import maps_of_scale, multiscale_cam
+from tfwsss.cam import multiscale_cam, rectified
 from tfwsss.models import build_affinitynet, build_classifier, class_maps, normalization
 from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam
 from tfwsss.training.loop import make_deterministic
@@ -39,7 +39,7 @@ def runtime(request):
 def test_cams_are_those_of_the_function_of_one_photo_and_need_one_trace(context, tmp_path, monkeypatch, runtime):
     made = context(runtime=runtime)
     dataset, traced = made.dataset("train"), []
-    monkeypatch.setattr("tfwsss.cam.maps_of_scale", lambda *a, **k: traced.append(1) or maps_of_scale(*a, **k))
+    monkeypatch.setattr("tfwsss.cam.rectified", lambda *a: traced.append(1) or rectified(*a))
     photos = [Tagged(sample, np.ones(2)) for sample in dataset.samples]
     list(run_images(photos, cam_work(made, dataset, tmp_path / "found", Timing()), workers=2))
     assert len(traced) == 1  # three sizes of photos at two scales
