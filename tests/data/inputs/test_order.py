@@ -64,7 +64,7 @@ def test_equal_seed_and_epoch_give_equal_batches(photos, pipeline):
     assert_same(first, photos.collect(pipeline, epoch=2, color_jitter=True))
     for changed in ({"epoch": 3}, {"epoch": 2, "seed": 8}):
         other = photos.collect(pipeline, color_jitter=True, **changed)
-        assert all((first[name] != other[name]).any() for name in first)
+        assert all((first[name] != other[name]).any() for name in first if name not in ("known", "weight"))  # which are all 1 here
 
 
 def test_an_epoch_draws_new_crops_too(photos):
