@@ -21,6 +21,7 @@ KNOWN = {
     ("pipelines/stages/export.py", "_replace"): "an earlier export of the same version; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/export.py", "run"): "export/unchecked, made by the stage; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/train.py", "_save"): "the checkpoint of the training that has just finished",
+    ("tfwsss/data/unpacking.py", "_unpacked"): "photos unpacked from other files; tests/data/formats/test_other_tools.py",
     ("tfwsss/data/formats/scenes.py", "read_scenes"): "scenes of other settings; tests/data/formats/test_scenes.py",
     ("tfwsss/export/saved_model.py", "export_saved_model"): "an earlier export of the same version; tests/pipelines/stages/test_replaced_exports.py",
     ("tfwsss/export/accuracy.py", "check_accuracy"): "the file that it writes, when asked to",

@@ -125,7 +125,7 @@ def _load(data: dict[str, Any], name: str, work: Path, split: Literal["train", "
 
 def _leave_out_classes(data: dict[str, Any], train: Dataset, says: list[str]) -> dict[str, str]:
     """Name the classes where the format has some that no photo shows."""
-    shown = [bool(one) for one in train.tag_matrix().max(axis=0)]
+    shown = [count > 0 for count in train.tag_matrix().sum(axis=0).tolist()]
     if all(shown) or "classes" in data or not any(shown):
         return {}
     absent = [name for name, one in zip(train.classes, shown, strict=True) if not one]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -13,10 +14,15 @@ from typing import NamedTuple
 import h5py
 import keras
 import numpy as np
+from pydantic import TypeAdapter
 
+from tfwsss.config import Data
+from tfwsss.data import load_split
 from tfwsss.data.cls_labels import read_cls_labels
 from tfwsss.errors import DataError, WeightsError
 from tfwsss.weights import load_model, load_weights, save_weights
+
+FIXTURES = Path(__file__).parents[1] / "data/fixtures"
 
 
 class Reader(NamedTuple):
@@ -56,7 +62,30 @@ def readers(folder: Path) -> dict[str, Reader]:
     labels = io.BytesIO()
     np.save(labels, {"2007_000032": np.ones(20, np.float32), "2007_000033": np.zeros(20, np.float32)}, allow_pickle=True)
     found["cls_labels.npy"] = Reader(read_cls_labels, DataError, labels.getvalue())
-    return found
+    return found | _annotations(folder)
+
+
+def _annotations(folder: Path) -> dict[str, Reader]:
+    """Files of annotation tools, from tests/data/fixtures, beside the photos that they name."""
+    shutil.copytree(FIXTURES / "fiftyone/several/data", folder / "data")
+
+    def reader(file: str, **section) -> Reader:
+        def read(path: Path):
+            place = {"tfrecord": "train_files", "folder": "train_csv"}.get(section["format"], "train_file")
+            data = TypeAdapter(Data).validate_python({"root": folder, place: path.name, **section})
+            return load_split(data, "train", folder / "work")
+
+        return Reader(read, DataError, (FIXTURES / file).read_bytes())
+
+    return {
+        "annotations.xml": reader("cvat/default.xml", format="cvat"),
+        "label_studio.json": reader("label_studio/export.json", format="label_studio"),
+        "fiftyone.json": reader("fiftyone/several/labels.json", format="fiftyone"),
+        "train.tfrecord": reader("tfrecord/train.tfrecord", format="tfrecord"),
+        "packed.tfrecord": reader("tfrecord/packed.tfrecord", format="tfrecord"),
+        "metadata.jsonl": reader("hf_metadata/jsonl/metadata.jsonl", format="folder", image_column="file_name", tags_column="labels"),
+        "metadata.csv": reader("hf_metadata/csv/metadata.csv", format="folder", image_column="file_name", tags_column="labels", separator="list"),
+    }
 
 
 def _mxnet() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from tfwsss.data.names import photo_id, relative_photo_path
 from tfwsss.data.rows import Annotations, Row
 from tfwsss.data.tagged import require_folder, tagged_dataset
 from tfwsss.errors import DataError
-from tfwsss.storage.atomic import atomic_folder, read_json, write_json
+from tfwsss.storage.atomic import atomic_folder, is_temporary, read_json, write_json
 
 FOLDER = "unpacked"  # below the run's folder
 INDEX = "photos.json"
@@ -64,10 +65,22 @@ def _unpacked(config: PackedData, pattern: str, work_dir: Path, read) -> Annotat
     if index is None or index["settings"] != json.loads(json.dumps(settings)):
         with atomic_folder(folder, replace=True) as temporary:
             temporary.mkdir(parents=True)
+            own = {photo["image"].removeprefix(f"{side}/") for photo in index["photos"]} if index is not None else set()
             index = {"settings": settings, **_write(temporary, side, *read(config, files))}
             write_json(temporary / INDEX, index)
+            _keep_others(folder, temporary, own | {INDEX})
     rows = tuple(Row.of(Path(photo["image"]), photo["tags"], place=photo["place"]) for photo in index["photos"])
     return Annotations(config.root / pattern, rows, None if index["classes"] is None else tuple(index["classes"]))
+
+
+def _keep_others(old: Path, new: Path, own: set[str]) -> None:
+    """Copy what somebody else has put among the photos, which are about to be removed."""
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old)
+        others = path.is_symlink() or not path.is_dir()
+        if others and name.as_posix() not in own and not any(is_temporary(part) for part in name.parts) and not (new / name).exists():
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, new / name, follow_symlinks=False)
 
 
 def packed_files(root: Path, pattern: str) -> list[Path]:

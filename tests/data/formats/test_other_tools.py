@@ -85,9 +85,11 @@ def test_photos_are_unpacked_once_and_anew_when_the_file_changes(fixture_copy, r
     assert [sample.id for sample in val.samples] == ["val/one", "val/two", "val/three", "val/four"]
     before = train.samples[0].image.stat().st_mtime_ns
     assert read_data(data).samples[0].image.stat().st_mtime_ns == before
+    (train.samples[0].image.parent / "mine.txt").write_text("mine")
     numbers = read_data({**data, "tags_field": "image/class/label", "label_names": ["square", "disc"]})
     assert tags_of(numbers)["one"] == ["disc"] and numbers.samples[0].image.stat().st_mtime_ns != before
     assert numbers.classes == ("square", "disc")
+    assert (train.samples[0].image.parent / "mine.txt").read_text() == "mine"  # what somebody has put there stays
 
 
 def test_a_folder_that_nothing_was_unpacked_to_is_left_alone(tmp_path, read_data):

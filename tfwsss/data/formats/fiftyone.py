@@ -33,7 +33,7 @@ def _read(config: FiftyOneData, name: str) -> Annotations:
     value = load_json(path)
     if not _is_labels(value):
         raise DataError(f"{path}: not FiftyOne's labels.json: expected an object with `classes` and `labels`")
-    classes, photos = value["classes"], PhotoIndex(config.root)
+    classes, photos = value.get("classes"), PhotoIndex(config.root)
     folder = (Path(name).parent / config.photos).as_posix()
     rows, bare = [], 0
     for key, target in value["labels"].items():

@@ -58,8 +58,8 @@ def _label_names(schema, column: str) -> tuple[str, ...] | None:
             feature = feature[0]
         elif not isinstance(feature, dict):
             return None
-        elif isinstance(names := feature.get("names"), list):
-            return tuple(map(str, names))
+        elif isinstance(feature.get("names"), list):
+            return tuple(map(str, feature["names"]))
         else:
             feature = feature.get("feature")
     return None
@@ -90,7 +90,7 @@ def _photo(config: ParquetData, row: dict[str, Any], names: tuple[str, ...] | No
     image: Any = row[config.image_field]
     name = ""
     if isinstance(image, dict):
-        image, name = image.get("bytes"), str(image.get("path") or "")
+        name, image = str(image.get("path") or ""), image.get("bytes")
     if not isinstance(image, bytes):
         raise DataError(f"{place}: {config.image_field!r} (data.image_field) holds no photo's bytes")
     if len(image) > LARGEST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -92,7 +93,7 @@ def records(path: Path) -> Iterator[bytes]:
                     number += 1
     except DataError:
         raise
-    except (OSError, EOFError) as error:  # gzip's errors are among them
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
