@@ -128,12 +128,14 @@ def test_a_worker_ends_at_once_in_the_middle_of_a_long_call(number):
         "import hashlib\nfrom tfwsss_pipelines.engine.interruption import ends_at_once\n"
         "with ends_at_once():\n    print('now', flush=True)\n    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"  # Python sees no signal meanwhile
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "now\n"
-    process.send_signal(number)
-    assert process.wait(60) == -number and process.stderr.read() == ""
-    process.stdout.close()
-    process.stderr.close()
+    code = f"import signal\nsignal.signal({int(number)}, signal.default_int_handler)\n{code}"  # the suite itself may run under nohup
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "now\n"
+            process.send_signal(number)
+            assert process.wait(60) == -number and process.stderr.read() == ""
+        finally:
+            process.kill()
 
 
 # ------------------------------------------------------------------------------------------- the command itself
