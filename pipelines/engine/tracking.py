@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -129,6 +130,7 @@ class Tracker:
         # A server that is away costs seconds, not minutes, at each of a run's steps.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each attempt
         if not mlflow.is_tracking_uri_set():  # MLflow's own default is the folder ./mlruns in older releases, and where that exists
             mlflow.set_tracking_uri(f"sqlite:///{Path(DEFAULT_STORE).absolute()}")
         self._name = experiment
