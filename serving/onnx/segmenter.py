@@ -250,6 +250,7 @@ class Segmenter:
 
     def _tiled(self, image: np.ndarray, run) -> np.ndarray:
         *_, whole = self._by_tiles(image, run)
+        assert whole is not None  # only those before it are
         return whole
 
     def _by_tiles(self, image: np.ndarray, run) -> Iterator[np.ndarray | None]:
