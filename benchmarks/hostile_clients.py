@@ -6,7 +6,7 @@
 Each attack meets a fresh service on the loopback device, lasts for at most --seconds, and while it lasts a photo of 500x375 is sent
 again and again. Attacks: `photos`, 20 photos of 1500x1500 at once, overlays wanted; `empties`, 20 inference requests at once that
 announce one photo and carry 28 MB of empty ones; `unread`, 400 connections that ask for answers of 4 MB and never read; `large`, one
-client that sends photos of 4000x3000, which are cut into tiles, one after the other. Prints a Markdown table: the attackers' answers, resident memory (from /proc) before, at its peak and afterwards, and the good photo's latency.
+client that sends photos of 2500x2000, which are cut into tiles, one after the other. Prints a Markdown table: the attackers' answers, resident memory (from /proc) before, at its peak and afterwards, and the good photo's latency.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def unread(server: Server, seconds: float) -> list[str]:
 
 
 def large(server: Server, seconds: float) -> list[str]:
-    photo, started, found = jpeg(3000, 4000, 1), time.perf_counter(), []
+    photo, started, found = jpeg(2000, 2500, 1), time.perf_counter(), []
     while time.perf_counter() - started < seconds:
         found.append(answer(server, "/segment", photo, {"Content-Type": "image/jpeg"}, seconds))
     return found

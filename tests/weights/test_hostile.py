@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from tfwsss.errors import WeightsError
 from tfwsss.weights import load_weights, named_variables, save_weights
@@ -282,3 +283,20 @@ def test_a_whole_keras_model_is_named(model, tmp_path):
     model.save(path)
     with pytest.raises(WeightsError, match="save_weights"):
         load_weights(model, path)
+
+
+def test_messages_stay_short_whatever_the_file_quotes(model, samples, tmp_path):
+    """Names of arrays, and libraries that quote what they could not read."""
+    data = bytearray(samples["zip.pth"])
+    data[26:28] = struct.pack("<H", min(4000, len(data) - 100))  # length of the first entry's name
+    save_file({f"{number}{'x' * 5000}/kernel": np.zeros(1, np.float32) for number in range(20)}, tmp_path / "names.safetensors")
+    (tmp_path / "zip.pth").write_bytes(data)
+    for name in ("zip.pth", "names.safetensors"):
+        with pytest.raises(WeightsError) as raised:
+            load_weights(model, tmp_path / name)
+        assert len(str(raised.value)) < 2000
+    names = {**{name: variable.numpy() for name, variable in named_variables(model).items()}, **{f"{number}{'x' * 5000}/kernel": np.zeros(1, np.float32) for number in range(20)}}
+    save_file(names, tmp_path / "more.safetensors")
+    with pytest.raises(WeightsError) as raised:
+        load_weights(model, tmp_path / "more.safetensors")
+    assert len(str(raised.value)) < 2000

@@ -14,6 +14,7 @@ from tfwsss.weights.native import FORMAT, read_safetensors
 from tfwsss.weights.variables import named_variables
 from tfwsss.weights.zipped import open_zip
 
+LONGEST_REASON = 300  # characters; some libraries quote what they could not read
 # (arrays as {"layer/variable": array}, names of layers that only the file need have)
 Contents = tuple[dict, Collection[str]]
 
@@ -101,7 +102,7 @@ def load_weights(model, path, allow_mismatch: bool = False, allow_missing: Colle
         unsure = " (or no weight file at all)" if name == "Caffe" else ""
         raise WeightsError(f"{path}: unreadable as {name} file{unsure}: {error}") from error
     except Exception as error:  # whatever a library says about a damaged file
-        raise WeightsError(f"{path}: damaged {name} file: {type(error).__name__}: {error}") from error
+        raise WeightsError(f"{path}: damaged {name} file: {type(error).__name__}: {str(error)[:LONGEST_REASON]}") from error
     return fill(
         model,
         arrays,

@@ -27,6 +27,7 @@ MARKS = {
 }
 
 _SHOWN = 12
+LONGEST_NAME = 100  # characters of an array's name that a message shows
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class LoadReport:
 def _listing(title: str, entries: Collection) -> list[str]:
     if not entries:
         return []
-    shown = [f"    {entry}" for entry in list(entries)[:_SHOWN]]
+    shown = [f"    {str(entry)[:LONGEST_NAME]}" for entry in list(entries)[:_SHOWN]]
     rest = [f"    ... and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
     return [f"  {len(entries)} {title}:", *shown, *rest]
 
@@ -164,5 +165,5 @@ def fill(model, arrays: dict, *, source, format: str, heads: Collection[str], fo
 
 
 def _some(names) -> str:
-    names = list(names)
+    names = [name[:LONGEST_NAME] for name in names]
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "nothing"

@@ -86,6 +86,7 @@ def test_a_server_that_goes_away_and_comes_back(client, tmp_path, monkeypatch, c
         assert [file.path for file in client.list_artifacts(later.id(run))] == ["file.txt"]
     # Within one process: after a while it is tried again.
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(outbox_module, "PATIENCE", 0.0)
     box = Outbox(tmp_path, away, lambda: experiment)
     run = box.begin("a run", {})
     away.there = False
@@ -159,6 +160,7 @@ def test_a_server_that_is_silent_is_left_alone_for_longer(client, tmp_path, monk
 
 def test_a_local_name_is_not_what_is_left_open(client, tmp_path, monkeypatch):
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(outbox_module, "PATIENCE", 0.0)
     tracker = Tracker(tmp_path.name, tmp_path)
     away = tracker._outbox._client = Away(client)
     away.there = False
