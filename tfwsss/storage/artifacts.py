@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -75,7 +76,7 @@ def save_cam(folder, image_id: str, classes, maps: Sequence, size: tuple[int, in
         size: (height, width) of the photo.
         dtype: "float16" or "float32".
     """
-    scales = {f"scale_{index}": np.asarray(one, dtype) for index, one in enumerate(maps)}
+    scales: dict[str, Any] = {f"scale_{index}": np.asarray(one, dtype) for index, one in enumerate(maps)}
     with atomic_path(artifact_path(folder, image_id, ".npz")) as path:
         np.savez(path, classes=np.asarray(classes, np.int32), size=np.asarray(size, np.int32), **scales)
 
