@@ -131,8 +131,8 @@ class Outcome:
 
 def slope(points: list[tuple[float, float]]) -> float:
     """Exponent of the second number over the first."""
-    amounts, seconds = np.log(points).T
-    return float(np.polyfit(amounts, seconds, 1)[0])
+    across, along = np.log(np.array(points)).T
+    return float(np.polyfit(across, along, 1)[0])
 
 
 def print_parts(config: Path, work: Path, settings: dict, outcomes: dict[str, Outcome]) -> None:

@@ -131,9 +131,9 @@ def main() -> None:
         return
     results: dict[str, list[dict[str, float]]] = {"1": [], "2": [], "lock": []}
     for _ in range(arguments.rounds):
-        for kind, measured in results.items():
+        for kind, all_of_it in results.items():
             done = subprocess.run([sys.executable, *sys.argv, "--only", kind], check=True, stdout=subprocess.PIPE, text=True)
-            measured.append(json.loads(done.stdout.splitlines()[-1]))
+            all_of_it.append(json.loads(done.stdout.splitlines()[-1]))
 
     def median(kind: str, name: str) -> float:
         return float(np.median([one[name] for one in results[kind]]))

@@ -158,12 +158,15 @@ def _distance_function(radius: int):
     return distance
 
 
+@lru_cache(maxsize=16)  # photos of a data set share few sizes
 def valid_pairs(height: int, width: int, radius: int) -> np.ndarray:
-    """bool [P, h, w]: does the pair of offset p from cell (y, x) stay on the grid?"""
+    """bool [P, h, w], read-only: does the pair of offset p from cell (y, x) stay on the grid?"""
     offsets = pair_offsets(radius)
     row = np.arange(height)[None, :, None] + offsets[:, 0, None, None]
     column = np.arange(width)[None, None, :] + offsets[:, 1, None, None]
-    return (row < height) & (column >= 0) & (column < width)
+    valid = (row < height) & (column >= 0) & (column < width)
+    valid.flags.writeable = False
+    return valid
 
 
 def pair_affinity(features, radius: int = 5, border: Literal["faithful", "full"] = "faithful") -> tf.Tensor:

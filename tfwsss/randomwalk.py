@@ -179,7 +179,8 @@ def _takes_stencil(engine: Engine, eager: bool) -> bool:
 
 def _walk_stencil(affinity: np.ndarray, cam: np.ndarray, radius: int, beta: float, coefficients: np.ndarray) -> tf.Tensor:
     height, width = cam.shape[1:3]
-    _check_affinity(affinity[:, valid_pairs(height, width, radius)] if affinity.shape[2:] == (height, width) else affinity)
+    if not (affinity.size and affinity.min() >= 0 and affinity.max() <= 1):  # looking at the pairs on the grid alone takes longer
+        _check_affinity(affinity[:, valid_pairs(height, width, radius)] if affinity.shape[2:] == (height, width) else affinity)
     walked = [
         stencil.walk(one, scores, radius=radius, beta=beta, coefficients=coefficients)
         for one, scores in zip(affinity, cam, strict=True)

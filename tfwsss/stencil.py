@@ -39,18 +39,34 @@ def _distances(features, offsets, reach, affinity):
 
 @_compiled
 def _accumulate(weights, offsets, values, row, frame, width, sums):
-    """Add the pairs of one row: weights [P, h+2f, w+2f], values and sums [C, h+2f, w+2f]; `row` counts from the frame."""
+    """Add the pairs of one row: weights [P, h+2f, w+2f], values and sums [C, h+2f, w+2f]; `row` counts from the frame.
+
+    Two offsets at a time: so the sums are read and written half as often.
+    """
     inner = slice(frame, frame + width)
-    for pair in range(weights.shape[0]):
+    for pair in range(0, weights.shape[0], 2):
         dy, dx = offsets[pair]
         ahead = weights[pair, row, inner]
         behind = weights[pair, row - dy, frame - dx : frame - dx + width]
+        if pair + 1 == weights.shape[0]:
+            for channel in range(values.shape[0]):
+                total = sums[channel, row, inner]
+                after = values[channel, row + dy, frame + dx : frame + dx + width]
+                before = values[channel, row - dy, frame - dx : frame - dx + width]
+                for x in range(width):
+                    total[x] += ahead[x] * after[x] + behind[x] * before[x]
+            return
+        ey, ex = offsets[pair + 1]
+        ahead_2 = weights[pair + 1, row, inner]
+        behind_2 = weights[pair + 1, row - ey, frame - ex : frame - ex + width]
         for channel in range(values.shape[0]):
             total = sums[channel, row, inner]
             after = values[channel, row + dy, frame + dx : frame + dx + width]
             before = values[channel, row - dy, frame - dx : frame - dx + width]
+            after_2 = values[channel, row + ey, frame + ex : frame + ex + width]
+            before_2 = values[channel, row - ey, frame - ex : frame - ex + width]
             for x in range(width):
-                total[x] += ahead[x] * after[x] + behind[x] * before[x]
+                total[x] += (ahead[x] * after[x] + behind[x] * before[x]) + (ahead_2[x] * after_2[x] + behind_2[x] * before_2[x])
 
 
 @_compiled

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def median_seconds(call: Callable[[], object], seconds: float) -> float:
     """Median time of as many calls as fit, five at least, after two for warming up."""
     call()
     call()
-    taken, ended = [], time.perf_counter() + seconds
+    taken: list[float] = []
+    ended = time.perf_counter() + seconds
     while time.perf_counter() < ended or len(taken) < 5:
         started = time.perf_counter()
         call()
@@ -83,16 +85,18 @@ def matrix_rate(folder: Path, device: str, precision: str, side: int, seconds: f
     return 2 * side**3 / median_seconds(call, seconds)
 
 
+def _run(session, images: np.ndarray) -> np.ndarray:
+    return session.run(["mask"], {"images": images})[0]
+
+
 def speeds(folder: Path, device: str, facts: dict, rates: dict[str, float], batches: list[int], seconds: float) -> Iterator[Row]:
     for precision in PRECISIONS:
         session, where = connect(folder / f"model.{precision}.onnx", device)
-        runs: dict[str, Callable] = {"copies": lambda images, session=session: session.run(["mask"], {"images": images})}
-        bound = BoundRun(session, where)
-        runs["I/O binding"] = lambda images, bound=bound: bound("mask", images)
+        runs: dict[str, Callable] = {"copies": partial(_run, session), "I/O binding": partial(BoundRun(session, where), "mask")}
         for batch in batches:
             images = np.stack([photo(facts["height"], facts["width"], seed) for seed in range(batch)])
             for way, run in runs.items():
-                taken = median_seconds(lambda run=run, images=images: run(images), seconds) / batch
+                taken = median_seconds(partial(run, images), seconds) / batch
                 share = 100 * facts["flops"] / taken / rates[precision]
                 yield f"ONNX Runtime {precision}, batch {batch}", way, f"{1e3 * taken:.2f} ms a photo, {1 / taken:.0f} photos/s, {share:.0f} % of the matrix rate"
 
@@ -135,7 +139,10 @@ def _ask(port: int, body: bytes, ended: float, latencies: list[float], failures:
         connection.request("POST", "/segment", body, {"Content-Type": "image/jpeg"})
         answer = connection.getresponse()
         answer.read()
-        (latencies if answer.status == 200 else failures).append(answer.status if answer.status != 200 else time.perf_counter() - started)
+        if answer.status == 200:
+            latencies.append(time.perf_counter() - started)
+        else:
+            failures.append(answer.status)
 
 
 def service(folder: Path, device: str, facts: dict, clients: int, seconds: float) -> Row:
