@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Steps that each training should have at least, and the range of epochs.
-CLASSIFIER, AFFINITYNET, SEGMENTER = (300, 4, 40), (220, 4, 30), (1200, 12, 60)
+CLASSIFIER, AFFINITYNET, SEGMENTER = (300, 8, 40), (220, 4, 30), (1200, 12, 60)
 GRID = 32  # crops are multiples of the deepest feature map's stride
 SMALLEST_CROP = 96
 
@@ -67,6 +67,7 @@ def training_settings(machine: Machine, photos: int, long_side: int) -> dict[str
             "model": model(16, freeze=not machine.gpu),
             "optimizer": optimizer | {"weight_decay": 1e-5},
             "head": "auto" if machine.gpu else "lraspp",
+            "loss": "balanced",
             "epochs": epochs("segmenter", SEGMENTER),
             "batch_size": batches["segmenter"],
             "crop": large if machine.gpu else classifier,

@@ -1,6 +1,7 @@
 """Exported files of a tiny network, and an MLflow store of its own for each test module."""
 
 import io
+import json
 import sys
 
 import keras
@@ -11,6 +12,7 @@ from PIL import Image
 import tfwsss_pipelines  # noqa: F401 - switches MLflow's telemetry off before MLflow is imported
 from tfwsss.export import export_onnx
 from tfwsss.normalization import TORCH
+from tfwsss_pipelines.stages import registry
 
 CLASSES = ("cat", "dog", "horse")
 
@@ -19,6 +21,13 @@ def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
+
+
+def register(onnx, name, run, photo, gates, tags):
+    """As a stage does, by way of JSON."""
+    from mlflow.tracking import MlflowClient
+
+    return registry.register(MlflowClient(), run, json.loads(json.dumps(registry.registration(onnx, name, photo, gates, tags))))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import pickletools
 import subprocess
 import sys
@@ -15,19 +14,12 @@ import pytest
 from PIL import Image
 
 from tests.markdown import examples, run_example
-from tests.mlflow_models.conftest import CLASSES, png
+from tests.mlflow_models.conftest import CLASSES, png, register
 from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError, DataError
 from tfwsss_onnx import Segmenter
 from tfwsss_pipelines.stages import registry
 from tfwsss_pipelines.stages.registry import Gates, registration
-
-
-def register(onnx, name, run, photo, gates, tags):
-    """As a stage does, by way of JSON."""
-    from mlflow.tracking import MlflowClient
-
-    return registry.register(MlflowClient(), run, json.loads(json.dumps(registration(onnx, name, photo, gates, tags))))
 
 
 @pytest.fixture(scope="module")

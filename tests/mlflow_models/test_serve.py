@@ -15,9 +15,9 @@ import pytest
 import urllib3
 from PIL import Image
 
-from tests.mlflow_models.conftest import png
+from tests.mlflow_models.conftest import png, register
 from tfwsss_onnx import Segmenter
-from tfwsss_pipelines.stages.registry import Gates, register
+from tfwsss_pipelines.stages.registry import Gates
 
 START_LIMIT = 240  # seconds, on a busy machine
 
