@@ -67,7 +67,10 @@ def read(path: Path, photos: Photos, classes: tuple[str, ...], take: Take) -> No
         sample = photos.find(str(photo["file_name"]), where)
         photos.canvas(sample, photo["width"], photo["height"], where)
         masks.numbers[sample.id] = number
-        label = masks(sample)
+        try:
+            label = masks(sample)
+        except (ValueError, TypeError, OverflowError) as error:  # such as an area that is no number
+            raise DataError(f"{where}: malformed annotation: {error}") from None
         if label is None:
             raise DataError(f"{where}: has an object with a box but no outline")
         take(Corrected(sample, label, where))

@@ -36,8 +36,9 @@ def labelling_interface(classes: tuple[str, ...]) -> str:
 def write(photos: Iterable[LabelledPhoto], classes: tuple[str, ...], path: Path) -> None:
     """Write a task with a prediction for each photo."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write("[")
         for number, photo in enumerate(photos):
-            file.write("[\n" if number == 0 else ",\n")
+            file.write(",\n" if number else "\n")
             json.dump(_task(photo, classes), file, ensure_ascii=False)
         file.write("\n]\n")
 
