@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError
 from tfwsss.exchange import TOOLS, LabelledPhoto, Photos, read_corrected
+from tfwsss.exchange.label_studio import labelling_interface
 from tfwsss.exchange.outlines import polygons_of
 
 FILES = {"cvat": "cvat.xml", "labelstudio": "labelstudio.json", "coco": "coco.json"}
@@ -127,6 +128,24 @@ def test_yolo(drawn, tmp_path):
             assert points.min() >= 0 and points.max() <= 1
             label[even_odd((points * (40, 32)).tolist(), label.shape)] = int(number) + 1
         np.testing.assert_array_equal(label, np.where(photo.label == 255, 0, photo.label))
+
+
+def test_the_labelling_interface_is_what_the_sdk_has_validated_the_predictions_for(drawn):
+    assert (drawn.folder / "ours/interface.xml").read_text() == labelling_interface(drawn.classes)
+
+
+@pytest.mark.parametrize("tool", [*FILES, "folders"])
+def test_names_with_odd_characters(drawn, tmp_path, tool):
+    name = "farm 1/a&b <c> \"d\" 'e' #1?x=2+3%41;ü.tar"
+    photo = drawn.photos[1]
+    (tmp_path / "photo.png").write_bytes(photo.image.read_bytes())
+    path = tmp_path / TOOLS[tool].output
+    TOOLS[tool].write([LabelledPhoto(f"{name}.png", tmp_path / "photo.png", 0.5, {}, photo.label)], drawn.classes, path)
+    if tool == "labelstudio":
+        annotated(path)
+    found = []
+    read_corrected(path, Photos([Sample(name, photo.image, ()), Sample("other", photo.image, ())], 1.0), drawn.classes, found.append)
+    assert [one.sample.id for one in found] == [name]
 
 
 @settings(max_examples=25, deadline=None)
