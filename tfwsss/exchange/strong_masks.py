@@ -111,7 +111,7 @@ class FolderTarget:
     def __init__(self, folder: Path, table: np.ndarray, max_megapixels: float, value: str, named: bool):
         self.folder, self.table, self.max_megapixels, self.value, self.named = folder, table, max_megapixels, value, named
         self.unchanged = 0
-        self._files: dict[Path, bytes] = {}
+        self._files: dict[str, tuple[Path, bytes]] = {}
         self._foreign: list[str] = []
         manifest = folder / MANIFEST
         self._written: dict[str, str] = load_json(manifest) if manifest.exists() else {}
@@ -128,9 +128,9 @@ class FolderTarget:
             if self._same(path, values):
                 self.unchanged += 1
                 return
-            if self._written.get(self._name(path)) != _digest(path.read_bytes() if path.is_file() else b""):
+            if self._written.get(corrected.sample.id) != _digest(path.read_bytes() if path.is_file() else b""):
                 self._foreign.append(str(path))
-        self._files[path] = encoded.getvalue()
+        self._files[corrected.sample.id] = path, encoded.getvalue()
 
     def _same(self, path: Path, values: np.ndarray) -> bool:
         try:
@@ -138,16 +138,13 @@ class FolderTarget:
         except DataError:
             return False
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
     def write(self, force: bool) -> int:
         if self._foreign and not force:
             _refuse(self._foreign)
         if self._files:
             # First, so that a killed import leaves no mask that is not known to be its own.
-            write_json(self.folder / MANIFEST, self._written | {self._name(path): _digest(content) for path, content in self._files.items()})
-        for path, content in self._files.items():
+            write_json(self.folder / MANIFEST, self._written | {name: _digest(content) for name, (_, content) in self._files.items()})
+        for path, content in self._files.values():
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content)
         return len(self._files)
