@@ -11,41 +11,23 @@ import typer
 from tfwsss import __version__
 from tfwsss.config import Config
 from tfwsss.config.fields import describe_fields
-from tfwsss.config.files import config_files, load_config, preset_names
+from tfwsss.config.files import config_files, preset_names
 from tfwsss.errors import WeightsError
 from tfwsss.training.cluster import find_cluster
 
 from .engine import failures
 from .engine.interruption import Interrupted, ends_at_once, interruptible
 from .engine.terminal import console, show
+from .exchange.command import labels_app
+from .options import PATH, CodeOption, ConfigArgument, SetOption, WorkOption, path_of
+from .options import load as _load
 from .proposal.answers import Device, Untagged
 from .stages import NAMES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="From tagged photos to a deployed segmentation model.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at a data set.")
 app.add_typer(data_app, name="data")
-
-
-def _path(text: str) -> Path:
-    """A shell leaves the ~ of --work-dir=~/x as it is."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise typer.BadParameter(f"{text}: no home folder is known for it; write the path out") from None
-
-
-PATH = {"parser": _path, "metavar": "PATH"}
-ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped preset.", metavar="CONFIG")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Override one field; may be given several times.")]
-CodeOption = Annotated[
-    bool, typer.Option("--any-code", help="Take results that other code, such as an older version, made of the same settings and data.")
-]
-WorkOption = Annotated[Path | None, typer.Option("--work-dir", **PATH, help="Where results go; overrides work_dir.")]
-
-
-def _load(config: str, overrides: list[str] | None, work_dir: Path | None = None) -> Config:
-    loaded = load_config(config, overrides or [])
-    return loaded if work_dir is None else loaded.model_copy(update={"work_dir": work_dir})
+app.add_typer(labels_app, name="labels")
 
 
 def _runner(config: Config, source: str):
@@ -91,7 +73,7 @@ def _run(config: Config, source: str, first: str | None, last: str | None, *, fo
 
 @app.command()
 def init(
-    photos: Annotated[Path, typer.Argument(help="A folder of photos, or an annotation file.", metavar="PHOTOS", parser=_path)],
+    photos: Annotated[Path, typer.Argument(help="A folder of photos, or an annotation file.", metavar="PHOTOS", parser=path_of)],
     output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="The YAML file to write.")] = Path("run.yaml"),
     format: Annotated[str | None, typer.Option("--format", help="Read it as this data.format, where it can be read in several ways.")] = None,
     photo_folder: Annotated[Path | None, typer.Option("--photos", **PATH, help="Folder of the photos, where PHOTOS is an annotation file elsewhere.")] = None,
@@ -189,7 +171,7 @@ def report(config: ConfigArgument, set_: SetOption = None, work_dir: WorkOption 
 
 @app.command()
 def summary(
-    work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...", parser=_path)],
+    work_dirs: Annotated[list[Path], typer.Argument(help="Work directories of finished runs.", metavar="WORK_DIR...", parser=path_of)],
     stage: Annotated[ScoredStage, typer.Option(help="evaluate has all scores; label_scores is there without a segmenter.")] = ScoredStage.evaluate,
     against: Annotated[
         list[Path] | None,
@@ -208,7 +190,7 @@ def summary(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGE...", parser=_path)],
+    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGE...", parser=path_of)],
     model: Annotated[Path, typer.Option("--model", **PATH, help="An exported .onnx file.")],
     output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="Folder for <photo>.png label maps.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option(help="Also write <photo>.overlay.jpg.")] = False,
@@ -226,7 +208,7 @@ def predict(
 
 @app.command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file.", metavar="MODEL", parser=_path)],
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.", metavar="MODEL", parser=path_of)],
     host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reachable from this machine only.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",

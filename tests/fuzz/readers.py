@@ -19,7 +19,9 @@ from pydantic import TypeAdapter
 from tfwsss.config import Data
 from tfwsss.data import load_split
 from tfwsss.data.cls_labels import read_cls_labels
+from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError, WeightsError
+from tfwsss.exchange import Photos, read_corrected
 from tfwsss.weights import load_model, load_weights, save_weights
 
 FIXTURES = Path(__file__).parents[1] / "data/fixtures"
@@ -77,7 +79,18 @@ def _annotations(folder: Path) -> dict[str, Reader]:
 
         return Reader(read, DataError, (FIXTURES / file).read_bytes())
 
+    def corrected(file: str) -> Reader:
+        photos = [Sample(name, FIXTURES / f"exchange/images/{name}.png", ()) for name in ("one", "two", "three", "four")]
+
+        def read(path: Path):
+            read_corrected(path, Photos(photos, 1.0), ("square", "disc"), lambda found: None)
+
+        return Reader(read, DataError, (FIXTURES / file).read_bytes())
+
     return {
+        "corrected.xml": corrected("exchange/ours/cvat.xml"),
+        "corrected_brushes.json": corrected("exchange/tools/labelstudio.json"),
+        "corrected_instances.json": corrected("exchange/tools/coco.json"),
         "annotations.xml": reader("cvat/default.xml", format="cvat"),
         "label_studio.json": reader("label_studio/export.json", format="label_studio"),
         "fiftyone.json": reader("fiftyone/several/labels.json", format="fiftyone"),

@@ -49,15 +49,21 @@ def test_unknown_tags_and_masks_in_a_run(scenes, tmp_path, cli):
     for name, tags in list(csv.reader((scenes / "known.csv").open()))[1:]:
         classes, cam = load_cam(tmp_path / "work/cams", name.removesuffix(".png"))
         assert len([tag for tag in tags.split("|") if not tag.startswith("?")]) <= len(classes) <= len(tags.split("|")) and np.isfinite(cam).all()
-    # Another mask is another label for both, and no other stage runs again.
-    mask = read_mask(scenes / "drawn/train/00000.png")
-    save_label(scenes / "drawn", "train/00000", np.where(np.arange(len(mask))[:, None] < 20, 1, mask).astype(np.uint8))
+    # One more photo is corrected: another label for both, and no other stage runs again but those that follow.
+    exported = cli(tmp_path, "labels", "export", "known.yaml", "--work-dir", "work", "--to", "folders", "-o", "exported")
+    assert "6 of 6 photos, 2 of them with a mask of data.strong_masks: exported" in exported.stdout, exported.stderr
+    corrected = read_mask(scenes / "masks/train/00004.png")
+    save_label(tmp_path / "exported/masks/train", "train/00004", corrected)
+    imported = cli(tmp_path, "labels", "import", "exported", "known.yaml", "--work-dir", "work", "--changed")
+    assert "1 masks written for data.strong_masks: drawn, 2 were there already" in imported.stdout, imported.stderr
+    np.testing.assert_array_equal(read_mask(scenes / "drawn/train/00004.png"), corrected)
     again = cli(tmp_path, "run", "known.yaml", "--work-dir", "work", "--until", "segmenter")
     text = again.stdout + again.stderr
     for stage in ("classifier", "cams", "affinity_labels"):
         assert f"{stage}: unchanged, reused" in text, text
     for stage in ("affinitynet", "segmenter"):
         assert f"{stage}: unchanged, reused" not in text
+    assert text.count("labels: masks of 3 photos, made labels of 3") == 2
 
 
 def test_unknown_classes_compete_where_the_classifier_finds_them():

@@ -48,11 +48,11 @@ def read_coco(config: CocoData, split: Literal["train", "val"]) -> Dataset | Non
         raise DataError("data.val_images: found none, expected the folder of the photos in data.val_json")
     if folder is None or not folder.is_dir():
         raise DataError(f"data.{split}_images: {folder} is not a folder")
-    index = _load(path)
-    names = {number: _name(category) for number, category in index.cats.items()}
+    index = load_instances(path)
+    names = {number: category_name(category) for number, category in index.cats.items()}
     classes, remarks = config.classes, []
     if classes is None:
-        classes, roots = _classes(config.train_json, index if split == "train" else _load(config.train_json))
+        classes, roots = _classes(config.train_json, index if split == "train" else load_instances(config.train_json))
         if roots:
             remarks.append(f"categories that no object has and that only stand above others are no classes: {', '.join(map(repr, roots))}")
     positions = class_positions(classes)
@@ -127,11 +127,11 @@ def _image_folder(path: Path) -> Path | None:
 
 
 def _labels(index: COCO, positions: dict[str, int]) -> dict[int, int]:
-    return {number: positions.get(_name(category), IGNORE - 1) + 1 for number, category in index.cats.items()}
+    return {number: positions.get(category_name(category), IGNORE - 1) + 1 for number, category in index.cats.items()}
 
 
 def _strong_masks(config: CocoData, path: Path, positions: dict[str, int]) -> CocoMasks:
-    index = _load(path)
+    index = load_instances(path)
     numbers = {
         photo_id(relative_photo_path(str(photo["file_name"]), f"{path}, image {number}")): number
         for number, photo in index.imgs.items()
@@ -139,7 +139,8 @@ def _strong_masks(config: CocoData, path: Path, positions: dict[str, int]) -> Co
     return CocoMasks(path, index, numbers, _labels(index, positions), config.max_megapixels)
 
 
-def _name(category: dict) -> str:
+def category_name(category: dict) -> str:
+    """As classes are called."""
     return normal(category["name"].strip())
 
 
@@ -149,10 +150,10 @@ def _classes(path: Path, index: COCO) -> tuple[tuple[str, ...], list[str]]:
     categories = index.dataset["categories"]
     above = [(category["id"], category.get("supercategory")) for category in categories]
     roots = [one for one in categories if one["id"] not in used and any(one["name"] == name and one["id"] != below for below, name in above)]
-    names = tuple(_name(category) for category in categories if category not in roots)
+    names = tuple(category_name(category) for category in categories if category not in roots)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}: categories: {', '.join(map(repr, twice))} more than once; name those to use in data.classes")
-    return names, [_name(category) for category in roots]
+    return names, [category_name(category) for category in roots]
 
 
 def _has_outline(annotation: dict) -> bool:
@@ -184,6 +185,7 @@ class CocoMasks:
         numbers: COCO's image number of each sample id.
         labels: label of each category number; 255 for categories that are no class.
         max_megapixels: larger maps are refused.
+        crowds: whether crowds are ignored; False: they are of their category, as tools mean it that write every mask as a crowd.
     """
 
     path: Path
@@ -191,9 +193,10 @@ class CocoMasks:
     numbers: dict[str, int]
     labels: dict[int, int]
     max_megapixels: float
+    crowds: bool = True
 
     def __call__(self, sample: Sample) -> np.ndarray | None:
-        """[H, W] uint8: objects over crowds (255), small ones over large ones; None where an object has no outline, and for a photo
+        """[H, W] uint8: objects over what is ignored (255), small ones over large ones; None where an object has no outline, and for a photo
         that the file does not list.
 
         Raises:
@@ -211,11 +214,17 @@ class CocoMasks:
             return None  # what is under a box is neither the object nor background
         label = np.zeros((height, width), np.uint8)
         # Areas cover each other in COCO; the smaller object is nearly always the one in front.
-        order = sorted(self.index.imgToAnns[number], key=lambda a: (not _is_crowd(a), -float(a.get("area") or 0)))
+        order = sorted(self.index.imgToAnns[number], key=lambda a: (not self._lowest(a), -float(a.get("area") or 0)))
         for annotation in order:
             inside = _draw(annotation, height, width, f"{where}, annotation {annotation.get('id')}")
-            label[inside] = IGNORE if _is_crowd(annotation) else self.labels[annotation["category_id"]]
+            label[inside] = self._value(annotation)
         return label
+
+    def _lowest(self, annotation: dict) -> bool:
+        return _is_crowd(annotation) if self.crowds else self._value(annotation) == IGNORE
+
+    def _value(self, annotation: dict) -> int:
+        return IGNORE if self.crowds and _is_crowd(annotation) else self.labels[annotation["category_id"]]
 
 
 def _draw(annotation: dict, height: int, width: int, where: str) -> np.ndarray:
@@ -248,7 +257,12 @@ def _polygon(points: list, height: int, width: int) -> list[float]:
     return [min(max(float(v), 0.0), float(width if i % 2 == 0 else height)) for i, v in enumerate(points)]
 
 
-def _load(path: Path) -> COCO:
+def load_instances(path: Path) -> COCO:
+    """An instances file as pycocotools indexes it; shared, not to be changed.
+
+    Raises:
+        DataError: it cannot be read or is none.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -36,7 +36,7 @@ def read_label_studio(config: LabelStudioData, split: Literal["train", "val"]) -
 def _read(config: LabelStudioData, name: str) -> Annotations:
     path = config.root / name
     value = load_json(path)
-    if not _is_export(value):
+    if not is_export(value):
         raise DataError(f"{path}: not Label Studio's JSON: expected a list of tasks with `data` and `annotations` (JSON-MIN has no annotators: export JSON)")
     photos = PhotoIndex(config.root)
     rows, without, cancelled, several = [], 0, 0, 0
@@ -51,8 +51,8 @@ def _read(config: LabelStudioData, name: str) -> Annotations:
         opinions = [set(_choices(one, config.control, where)) for one in valid]
         several += len(opinions) > 1
         agreed, mentioned = set.intersection(*opinions), set.union(*opinions)
-        address = _address(task["data"], config.image_key, where)
-        rows.append(Row.of(photos.find(*_names(address, where)), agreed, mentioned - agreed, place=place))
+        address = photo_address(task["data"], config.image_key, where)
+        rows.append(Row.of(photos.find(*photo_names(address, where)), agreed, mentioned - agreed, place=place))
     remarks = []
     if cancelled:
         remarks.append(f"{cancelled} cancelled annotations in {path.name} do not count")
@@ -65,7 +65,8 @@ def _read(config: LabelStudioData, name: str) -> Annotations:
     return Annotations(path, tuple(rows), None, tuple(remarks))
 
 
-def _is_export(value: Any) -> bool:
+def is_export(value: Any) -> bool:
+    """Whether it has the form of the export: a list of tasks with data and annotations."""
     return isinstance(value, list) and all(
         isinstance(task, dict) and isinstance(task.get("data"), dict) and isinstance(task.get("annotations"), list) for task in value
     )
@@ -89,7 +90,12 @@ def _choices(annotation: Any, control: str | None, where: str) -> Iterator[str]:
         yield from names
 
 
-def _address(data: dict[str, Any], key: str | None, where: str) -> str:
+def photo_address(data: dict[str, Any], key: str | None, where: str) -> str:
+    """Address of the photo in a task's data, see `data.image_key`.
+
+    Raises:
+        DataError: there is none, or several texts may be it.
+    """
     if key is not None:
         if not isinstance(data.get(key), str):
             raise DataError(f"{where}: data has no text {key!r} (data.image_key), found {', '.join(map(str, data)) or 'nothing'}")
@@ -108,7 +114,7 @@ def _path_in(address: str) -> str:
     return unquote(parts.path if parts.scheme or parts.netloc else address)
 
 
-def _names(address: str, where: str) -> tuple[str, str, tuple[str, ...]]:
+def photo_names(address: str, where: str) -> tuple[str, str, tuple[str, ...]]:
     """What `PhotoIndex.find` is called with."""
     path = _path_in(address)
     name = PurePosixPath(path).name
@@ -121,7 +127,7 @@ def _recognise(path: Path, photos: Path | None) -> list[Found]:
     found = []
     for file in json_files(path):
         value = peek_json(file)
-        if value and _is_export(value):
+        if value and is_export(value):
             data = {"format": "label_studio", **place_of(file, photos)}
             found.append(Found(data, (f"Label Studio's export {file.name}: {len(value)} tasks",), frozenset({file})))
     return found

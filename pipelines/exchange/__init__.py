@@ -1,0 +1,1 @@
+"""`tfwsss labels`: pseudo labels to annotation tools, and corrected ones back."""
