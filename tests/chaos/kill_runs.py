@@ -4,8 +4,8 @@
 
 A kill is SIGKILL to the process and all it has started, after a random part of the processor time that a whole run takes, which does
 not depend on what else the machine does; for every second life the first one falls into the second in which MLflow's store is made.
-Between two kills nothing is mended by hand. At the end of each life, that is when a run has ended by itself: every label, map, walk
-and network is equal byte for byte, MLflow holds each epoch of each stage once and no run that is still going, and no temporary file
+Between two kills nothing is mended by hand. At the end of each life, that is when a run has ended by itself: every label, map, walk,
+network and table is equal byte for byte, MLflow holds each epoch of each stage once and no run that is still going, and no temporary file
 is left. Prints a line for each life with the kills so far, and goes on after an interruption where FOLDER/lives.jsonl ends; a life
 that left something else is kept as FOLDER/life-N. Exits with the number of these lives, 125 at most.
 """
@@ -32,6 +32,7 @@ from tests.pipelines.conftest import TINY
 
 FIRST_SECOND = 0.5  # of the lives begin with a kill while the store is made
 KEPT = (".npz", ".png", ".safetensors", ".csv")
+TABLES = ("table.json", "table.txt", "curves.json", "history.json", "alphas.json", "digests.json", "usable.json")
 
 
 def start(folder: Path, until: str) -> subprocess.Popen:
@@ -44,7 +45,7 @@ def start(folder: Path, until: str) -> subprocess.Popen:
 
 def contents(work: Path) -> dict[str, str]:
     """Digest of everything a stage computes, by path."""
-    files = [path for path in sorted(work.rglob("*")) if path.suffix in KEPT and path.is_file()]
+    files = [path for path in sorted(work.rglob("*")) if (path.suffix in KEPT or path.name in TABLES) and path.is_file()]
     return {str(path.relative_to(work)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
