@@ -1,6 +1,6 @@
 # make demo          the whole pipeline on generated scenes, from a fresh machine
 # make test          the test-suite, from a fresh machine
-# make test-addons   the same on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
+# make test-addons   what depends on TensorFlow, on the second stack (TensorFlow 2.15, Keras 2, tensorflow-addons; docs/stacks.md)
 # The first two need Python 3.11, 3.12 or 3.13, the third 3.11; all need make, and no compiler. Packages are installed into
 # .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time,
 # COVERAGE=1 prints which lines and branches of each module the suite has run.
@@ -20,6 +20,8 @@ DEMO ?= runs/demo
 TESTS ?=
 PROCESSES ?= 2
 COVERAGE ?=
+# What runs without TensorFlow, or starts the same programs again: once, on the first stack, is enough.
+ANY_STACK = benchmarks chaos densecrf exchange fuzz serving test_documentation.py
 PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
 
 # Tests compare the dense CRF with pydensecrf, which has no wheels: where a compiler and Python's headers are, it is built.
@@ -50,7 +52,7 @@ test: $(READY)
 		$(BIN)/python $(PYTEST) $(TESTS)
 
 test-addons: $(ADDONS_READY)
-	TF_CPP_MIN_LOG_LEVEL=2 $(ADDONS_BIN)/python $(PYTEST) $(TESTS)
+	TF_CPP_MIN_LOG_LEVEL=2 $(ADDONS_BIN)/python $(PYTEST) $(or $(TESTS),$(addprefix --ignore=tests/,$(ANY_STACK)))
 
 lint: $(READY)
 	$(BIN)/ruff check .
