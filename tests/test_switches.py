@@ -69,7 +69,7 @@ def make_context(folder, backbone="vgg16", switches=None, **sections) -> Context
         for stage in ("affinity_labels", "pseudo_labels"):
             save_label(folder / stage, name, masks[name])
     write_left_out(folder, [])
-    (folder / "data").mkdir()
+    (folder / "data").mkdir(exist_ok=True)
     (folder / "data/usable.json").write_text("{}")  # no masks to learn from
     dataset = Dataset(CLASSES, tuple(samples), lambda sample: masks[sample.id])
     return Context(parse_config(values), folder, None, {"train": dataset, "val": dataset})
