@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +35,15 @@ def copy_photo(photo: LabelledPhoto, folder: Path) -> None:
         raise DataError(f"{photo.image}: cannot be copied to {target}: {error.strerror}") from None
 
 
-def describe(folder: Path, names: dict[int, str], has_val: bool, **more) -> None:
-    """Write data.yaml. Without evaluation photos `val` names those of training, with a comment, as readers want one."""
-    values = {"path": ".", "train": "images/train", "val": "images/val" if has_val else "images/train", **more, "nc": len(names), "names": names}
-    comment = "" if has_val else "# val: there are no evaluation photos with masks; these are the training photos.\n"
-    (folder / DESCRIPTION).write_text(comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+def write_splits(photos: Iterable[LabelledPhoto], path: Path, label: Callable[[LabelledPhoto, Path], None], names: dict[int, str], **more) -> None:
+    """Write photos below images/ and labels beside them, in folders for each split, and data.yaml.
 
-
-def write(photos: Iterable[LabelledPhoto], classes: tuple[str, ...], path: Path) -> None:
-    """Write the folder.
+    Args:
+        photos: taken one after another.
+        path: the folder; there must be nothing yet.
+        label: writes what belongs to a photo; gets the folder that holds images/, too.
+        names: of the values.
+        more: further fields of data.yaml.
 
     Raises:
         DataError: a photo cannot be copied.
@@ -54,9 +54,24 @@ def write(photos: Iterable[LabelledPhoto], classes: tuple[str, ...], path: Path)
         for photo in photos:
             splits.add(photo.split)
             copy_photo(photo, temporary / "images" / photo.split)
-            save_label(temporary / "masks" / photo.split, photo.id, photo.label)
-        names = dict(enumerate((BACKGROUND, *classes)))
-        describe(temporary, names, "val" in splits, masks_dir="masks", ignore_index=IGNORE)
+            label(photo, temporary)
+        _describe(temporary, names, "val" in splits, **more)
+
+
+def _describe(folder: Path, names: dict[int, str], has_val: bool, **more) -> None:
+    """Write data.yaml. Without evaluation photos `val` names those of training, with a comment, as readers want one."""
+    values = {"path": ".", "train": "images/train", "val": "images/val" if has_val else "images/train", **more, "nc": len(names), "names": names}
+    comment = "" if has_val else "# val: there are no evaluation photos with masks; these are the training photos.\n"
+    (folder / DESCRIPTION).write_text(comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def write(photos: Iterable[LabelledPhoto], classes: tuple[str, ...], path: Path) -> None:
+    """Write the folder; errors as `write_splits`."""
+
+    def label(photo: LabelledPhoto, folder: Path) -> None:
+        save_label(folder / "masks" / photo.split, photo.id, photo.label)
+
+    write_splits(photos, path, label, dict(enumerate((BACKGROUND, *classes))), masks_dir="masks", ignore_index=IGNORE)
 
 
 def read(path: Path, photos: Photos, classes: tuple[str, ...], take: Take) -> None:

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tfwsss.exchange.folders import copy_photo, describe
+from tfwsss.exchange.folders import write_splits
 from tfwsss.exchange.labelled import IGNORED, LabelledPhoto, Tool
 from tfwsss.exchange.outlines import polygons_of
-from tfwsss.storage.atomic import atomic_folder
 
 
 def lines_of(photo: LabelledPhoto, classes: tuple[str, ...]) -> list[str]:
@@ -31,21 +30,14 @@ def lines_of(photo: LabelledPhoto, classes: tuple[str, ...]) -> list[str]:
 
 
 def write(photos: Iterable[LabelledPhoto], classes: tuple[str, ...], path: Path) -> None:
-    """Write the folder.
+    """Write the folder; errors as `tfwsss.exchange.folders.write_splits`."""
 
-    Raises:
-        DataError: a photo cannot be copied.
-    """
-    splits = set()
-    with atomic_folder(path) as temporary:
-        temporary.mkdir()
-        for photo in photos:
-            splits.add(photo.split)
-            copy_photo(photo, temporary / "images" / photo.split)
-            file = temporary / "labels" / photo.split / f"{photo.id}.txt"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("".join(f"{line}\n" for line in lines_of(photo, classes)), encoding="utf-8")
-        describe(temporary, dict(enumerate(classes)), "val" in splits)
+    def label(photo: LabelledPhoto, folder: Path) -> None:
+        file = folder / "labels" / photo.split / f"{photo.id}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{line}\n" for line in lines_of(photo, classes)), encoding="utf-8")
+
+    write_splits(photos, path, label, dict(enumerate(classes)))
 
 
 TOOL = Tool("yolo", "labels.yolo", write, photos=True)
