@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
+from tfwsss.data.formats.cvat import each_image
 from tfwsss.data.run_lengths import mask_of_runs, runs_of
-from tfwsss.data.safe_xml import each_element
 from tfwsss.errors import DataError
 from tfwsss.exchange.labelled import IGNORED, Corrected, LabelledPhoto, Photos, Take, Tool, require_xml_text, value_of
 from tfwsss.exchange.shapes import box_mask, ellipse_mask, polygon_mask
@@ -62,28 +62,7 @@ def read(path: Path, photos: Photos, classes: tuple[str, ...], take: Take) -> No
     Raises:
         DataError: the file is not of this form, a photo or label is not of the data set, or a shape is malformed or has no area.
     """
-    tracks = images = 0
-
-    def look(element: ElementTree.Element) -> None:
-        nonlocal tracks, images
-        if element.tag == "track":
-            tracks += 1
-            return
-        name = element.get("name")
-        where = f"{path}, image {element.get('id') or name}"
-        if not name:
-            raise DataError(f"{where}: has no name")
-        images += 1
-        take(_corrected(element, photos.find(name, where), photos, classes, where))
-
-    try:
-        each_element(path, ("image", "track"), look)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    if tracks:
-        raise DataError(f"{path}: has tracks: this is CVAT for video; export it as CVAT for images")
-    if not images:
-        raise DataError(f"{path}: no images: not a file of CVAT for images 1.1")
+    each_image(path, lambda element, name, where: take(_corrected(element, photos.find(name, where), photos, classes, where)))
 
 
 def _corrected(element: ElementTree.Element, sample, photos: Photos, classes: tuple[str, ...], where: str) -> Corrected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
@@ -32,35 +33,53 @@ def read_cvat(config: CvatData, split: Literal["train", "val"]) -> Dataset | Non
     return tagged_dataset(config, split, lambda name: _read(config.root, name), config.train_file, config.val_file)
 
 
-def _read(root: Path, name: str) -> Annotations:
-    path, photos = root / name, PhotoIndex(root)
-    rows: list[Row] = []
-    labels: list[str] = []
-    tracks = 0
+def each_image(path: Path, take: Callable[[ElementTree.Element, str, str], None], take_labels: Callable[[ElementTree.Element], None] = lambda element: None) -> None:
+    """Call `take` with every photo's element, its name, and where it stands for messages; `take_labels` with the lists of labels.
 
-    def take(element: ElementTree.Element) -> None:
-        nonlocal tracks
+    Raises:
+        DataError: there is no such file, it is no XML, of CVAT for video, or without photos; or a photo has no name.
+    """
+    tracks = images = 0
+
+    def look(element: ElementTree.Element) -> None:
+        nonlocal tracks, images
         if element.tag == "labels":
-            labels.extend(normal((label.findtext("name") or "").strip()) for label in element.iterfind("label"))
+            take_labels(element)
         elif element.tag == "track":
             tracks += 1
         else:
-            where = f"{path}, image {element.get('id') or element.get('name')}"
-            if not element.get("name"):
+            images += 1
+            name = element.get("name")
+            where = f"{path}, image {element.get('id') or name}"
+            if not name:
                 raise DataError(f"{where}: has no name")
-            marks = [mark for mark in element if mark.tag in SHAPES]
-            if bare := [mark.tag for mark in marks if not mark.get("label")]:
-                raise DataError(f"{where}: a {bare[0]} without a label")
-            rows.append(Row.of(photos.find(str(element.get("name")), where), [str(mark.get("label")) for mark in marks], place=f"image {element.get('id')}"))
+            take(element, name, where)
 
     try:
-        each_element(path, ("labels", "image", "track"), take)
+        each_element(path, ("labels", "image", "track"), look)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, expected CVAT's annotations.xml") from None
     if tracks:
         raise DataError(f"{path}: has tracks: this is CVAT for video; export it as CVAT for images")
-    if not rows:
+    if not images:
         raise DataError(f"{path}: no images: not a file of CVAT for images 1.1")
+
+
+def _read(root: Path, name: str) -> Annotations:
+    path, photos = root / name, PhotoIndex(root)
+    rows: list[Row] = []
+    labels: list[str] = []
+
+    def take_labels(element: ElementTree.Element) -> None:
+        labels.extend(normal((label.findtext("name") or "").strip()) for label in element.iterfind("label"))
+
+    def take(element: ElementTree.Element, name: str, where: str) -> None:
+        marks = [mark for mark in element if mark.tag in SHAPES]
+        if bare := [mark.tag for mark in marks if not mark.get("label")]:
+            raise DataError(f"{where}: a {bare[0]} without a label")
+        rows.append(Row.of(photos.find(name, where), [str(mark.get("label")) for mark in marks], place=f"image {element.get('id')}"))
+
+    each_image(path, take, take_labels)
     named = {tag for row in rows for tag in row.tags}
     return Annotations(path, tuple(rows), tuple(dict.fromkeys(label for label in labels if label in named)) if named <= set(labels) else None)
 
