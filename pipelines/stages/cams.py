@@ -59,6 +59,7 @@ STAGE = Stage(
         "tfwsss_pipelines.stages.cams",
         "tfwsss_pipelines.stages.val_cams",
         "tfwsss_pipelines.labelling.cams",
+        "tfwsss_pipelines.labelling.networks",
         "tfwsss.cam",
         "tfwsss.interpolation",
         "tfwsss.models",

@@ -118,6 +118,7 @@ STAGE = Stage(
     code=(
         "tfwsss_pipelines.stages.evaluate",
         "tfwsss_pipelines.stages.scoring",
+        "tfwsss_pipelines.labelling.networks",
         "tfwsss.metrics",
         "tfwsss.export.inference",
         "tfwsss.crf",

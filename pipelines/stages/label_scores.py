@@ -217,6 +217,7 @@ STAGE = Stage(
         "tfwsss_pipelines.stages.audit_scores",
         "tfwsss_pipelines.stages.pseudo_labels",
         "tfwsss_pipelines.labelling.cams",
+        "tfwsss_pipelines.labelling.networks",
         "tfwsss_pipelines.labelling.walk",
         "tfwsss.interpolation",
         "tfwsss.stencil",

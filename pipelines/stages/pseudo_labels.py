@@ -141,6 +141,7 @@ STAGE = Stage(
     code=(
         "tfwsss_pipelines.stages.pseudo_labels",
         "tfwsss_pipelines.stages.left_out",
+        "tfwsss_pipelines.labelling.networks",
         "tfwsss_pipelines.labelling.walk",
         "tfwsss.pseudolabel",
         "tfwsss.tag_consistency",

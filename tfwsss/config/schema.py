@@ -292,7 +292,7 @@ class Switches(Section):
 
 
 class Runtime(Section):
-    """How, not what: nothing here changes a result, so it is not part of any fingerprint."""
+    """How, not what: nothing here changes a result by more than rounding, so it is not part of any fingerprint."""
 
     workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
     photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")

@@ -44,10 +44,6 @@ class Busy(RequestError):
     status = 503
 
 
-class ReaderTooSlow(Exception):
-    """The answer was given up, as the client did not take it in time."""
-
-
 class TooSlow(RequestError):
     """The masks were not ready in time."""
 
