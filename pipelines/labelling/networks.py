@@ -1,4 +1,4 @@
-"""What runs a trained network on photos: TensorFlow, or on processors ONNX Runtime, which takes about half the time."""
+"""What runs a trained network on photos: TensorFlow, or on processors ONNX Runtime, which is faster there."""
 
 from __future__ import annotations
 

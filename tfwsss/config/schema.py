@@ -296,7 +296,7 @@ class Runtime(Section):
 
     workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
     photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")
-    inference: Annotated[Literal["auto", "tensorflow", "onnxruntime"], AfterValidator(_inferring)] = Field("auto", description="what runs the trained networks on photos; onnxruntime: on the processor, in about half the time, results equal within 2e-5; auto: that, and TensorFlow where there is a GPU")
+    inference: Annotated[Literal["auto", "tensorflow", "onnxruntime"], AfterValidator(_inferring)] = Field("auto", description="what runs the trained networks on photos; onnxruntime: on the processor, where it is faster, results equal within 2e-5; auto: that, and TensorFlow where there is a GPU")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 
