@@ -35,6 +35,7 @@ OUTER = {
     "tensorflow": "OpError",
     "google": "",  # protobuf
 }
+_NODE = re.compile(r"\{\{[^{}]*\}\}\s*")  # where in TensorFlow's graph an error arose
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
@@ -60,7 +61,10 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return redact(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+    if not lines:
+        return type(error).__name__
+    where = _NODE.match(lines[0])  # an error of our own in an input pipeline comes as TensorFlow's, with its text
+    return redact(lines[0][where.end() :].removeprefix("ImageError: ") if where else f"{type(error).__name__}: {lines[0]}")
 
 
 def write_log(error: BaseException) -> Path | None:

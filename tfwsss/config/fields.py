@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import UnionType
 from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -16,7 +17,7 @@ def _sections_of(annotation) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     members = [member for argument in get_args(annotation) for member in _sections_of(argument)]
-    return members if get_origin(annotation) in (Union, Annotated) else []
+    return members if get_origin(annotation) in (Union, UnionType, Annotated) else []
 
 
 def describe_fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, str, str]]:

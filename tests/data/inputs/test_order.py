@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfwsss.data import inputs
+from tfwsss.processes import usable_cores
 
 PIPELINES = ["classifier", "affinity", "segmenter"]
 
@@ -122,7 +123,7 @@ np.savez(root + "/other.npz", **result)
 """
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="tf.data reads in sequence on one core")
+@pytest.mark.skipif(usable_cores() < 2, reason="tf.data reads in sequence on one core")
 def test_another_process_with_deterministic_ops(photos):
     """Deterministic ops make tf.data run anything stateful in sequence; reading must stay parallel, and equal."""
     root, conftest = photos.labels.parent, Path(__file__).with_name("conftest.py")

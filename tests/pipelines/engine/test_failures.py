@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tfwsss.errors import DataError
+from tfwsss.errors import DataError, ImageError
 from tfwsss_pipelines.engine.failures import is_outer, one_line, redact
 from tfwsss_pipelines.engine.interruption import Interrupted, interruptible
 
@@ -92,6 +92,17 @@ def test_what_is_no_fault_of_ours_is_one_line(call):
 def test_what_is_ours_is_one_line_too(error):
     assert not is_outer(error)
     assert one_line(error) and "\n" not in one_line(error)
+
+
+def test_a_photo_that_cannot_be_read_in_a_training_is_named_without_the_graph():
+    import tensorflow as tf
+
+    def read(index):
+        raise ImageError("photos/a.jpg: truncated")
+
+    samples = tf.data.Dataset.range(1).map(lambda index: tf.numpy_function(read, [index], tf.float32))
+    error = _raised(lambda: next(iter(samples)))
+    assert is_outer(error) and one_line(error) == "photos/a.jpg: truncated"
 
 
 def test_messages_name_the_path_and_no_password():
