@@ -10,6 +10,7 @@ from tfwsss.config.text import ClassName, PathText, UserPath
 
 class DataSection(Section):
     classes: tuple[ClassName, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
+    merge: dict[ClassName, tuple[ClassName, ...]] = Field({}, description="classes that count as one, after `classes`: {defect: [crack, blowhole]}; in tags and in masks")
     max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
     untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
     max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")

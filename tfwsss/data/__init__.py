@@ -11,6 +11,7 @@ from typing import Literal, overload
 from tfwsss.config import Data
 from tfwsss.data.dataset import Dataset, Sample
 from tfwsss.data.formats import FORMATS, Split
+from tfwsss.data.merging import merge_classes
 
 __all__ = ["Dataset", "Sample", "Split", "load_split"]
 
@@ -31,6 +32,7 @@ def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
         The data set; None for "val" when the configuration has no evaluation photos.
 
     Raises:
-        DataError: lists, tables, tags or annotations are missing or malformed.
+        DataError: lists, tables, tags or annotations are missing or malformed, or `data.merge` does not fit the classes.
     """
-    return FORMATS[data.format].read(data, split, Path(work_dir))
+    dataset = FORMATS[data.format].read(data, split, Path(work_dir))
+    return merge_classes(dataset, data.merge) if dataset is not None and data.merge else dataset

@@ -68,7 +68,7 @@ def _look(dataset: Dataset, sample: Sample):
 
 
 def _place(dataset: Dataset, sample: Sample) -> Path:
-    return dataset.masks.path(sample) if isinstance(dataset.masks, MaskFolder) else getattr(dataset.masks, "path", sample.image)
+    return dataset.masks.path(sample) if isinstance(dataset.masks, MaskFolder) else getattr(dataset.masks, "path", None) or sample.image
 
 
 def examine_masks(dataset: Dataset, found: list[Inspection]) -> MaskFindings | None:

@@ -66,10 +66,12 @@ def strong_target(data: Data, classes: tuple[str, ...], chosen: str | None) -> T
         chosen: `--masks`: where the section names no strong masks, what it shall name.
 
     Raises:
-        DataError: neither names a place, they differ, or it is one that may not be written to.
+        DataError: neither names a place, they differ, it is one that may not be written to, or classes are merged.
     """
     if isinstance(data, ScenesData):
         raise DataError("data.format scenes: generated scenes have exact masks (data.strong_masks: exact); nothing can be imported")
+    if data.merge:
+        raise DataError("data.merge: the masks of data.strong_masks have the classes that are merged, corrected ones the merged class; import them with a configuration without data.merge")
     named = None if data.strong_masks is None else str(data.strong_masks)
     if named is not None and chosen is not None and Path(named) != Path(chosen):
         raise DataError(f"--masks {chosen}: the configuration names another place, data.strong_masks: {named}")
