@@ -21,9 +21,11 @@ TESTS ?=
 PROCESSES ?= 2
 COVERAGE ?=
 # What runs without TensorFlow, or does with it what does not depend on its version: once, on the first stack, is enough.
-ANY_STACK = benchmarks chaos config data/formats densecrf exchange export/runtimes export/test_hostile.py fuzz mlflow_models pipelines/bench \
-	$(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py startup.py terminal.py tracking.py) pipelines/preflight \
-	pipelines/proposal report serving test_architecture.py test_documentation.py weights/test_budgets.py weights/test_hostile.py
+ANY_STACK = benchmarks chaos config data/formats densecrf exchange export/runtimes export/test_cpp_loader.py export/test_hostile.py fuzz \
+	mlflow_models pipelines/bench $(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py stage.py startup.py \
+	terminal.py tracking.py) pipelines/preflight pipelines/proposal pipelines/stages/test_export_versions.py \
+	pipelines/stages/test_without_masks.py pipelines/test_knowledge.py pipelines/test_supervised.py report serving test_architecture.py \
+	test_documentation.py weights/test_budgets.py weights/test_hostile.py
 PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
 
 # Tests compare the dense CRF with pydensecrf, which has no wheels: where a compiler and Python's headers are, it is built.
