@@ -133,10 +133,10 @@ def affinity_batches(
         changes = Changes.draw(settings.augmentation, size, rng)
         visible = changes.sharpen(window.cut(pixels))
         if canvas == "black":
-            image = _aligned_empty((size, size, 3), np.float32)
+            image = _canvas(size, flip)
             normalize_into(image, window.place(visible, 0), normalization)
         else:
-            image = _normalized_on_canvas(visible, window, normalization)
+            image = _normalized_on_canvas(visible, window, normalization, flip)
         image = changes.warp(image, 0.0)
         label = grid_label(sample, pixels.shape[:2], window, changes, flip)
         return np.fliplr(image) if flip else image, label, weights[index], changes.hole
@@ -191,7 +191,7 @@ def segmenter_batches(
         if settings.color_jitter:
             visible = augment.color_jitter(visible, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
-        image = changes.warp(_normalized_on_canvas(changes.sharpen(visible), window, normalization), 0.0)
+        image = changes.warp(_normalized_on_canvas(changes.sharpen(visible), window, normalization, flip), 0.0)
         label = changes.warp_label(window.crop(label, artifacts.IGNORE), artifacts.IGNORE)
         if flip:
             image, label = np.fliplr(image), np.fliplr(label)
@@ -240,9 +240,15 @@ def _aligned(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _normalized_on_canvas(visible: np.ndarray, window: augment.CropWindow, normalization: Normalization) -> np.ndarray:
-    """``window.place(normalization(visible), 0.0)`` of uint8 pixels."""
-    canvas = _aligned_empty((window.size, window.size, 3), np.float32)
+def _canvas(size: int, flip: bool) -> np.ndarray:
+    """An empty [size, size, 3] float32; mirrored in memory where it is going to be flipped, which then copies nothing."""
+    canvas = _aligned_empty((size, size, 3), np.float32)
+    return np.fliplr(canvas) if flip else canvas
+
+
+def _normalized_on_canvas(visible: np.ndarray, window: augment.CropWindow, normalization: Normalization, flip: bool = False) -> np.ndarray:
+    """``window.place(normalization(visible), 0.0)`` of uint8 pixels; `flip`: it is going to be flipped."""
+    canvas = _canvas(window.size, flip)
     if visible.shape[:2] != canvas.shape[:2]:
         canvas[...] = 0.0
     normalize_into(window.seat(canvas), visible, normalization)
