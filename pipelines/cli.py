@@ -17,6 +17,7 @@ from tfwsss.training.cluster import find_cluster
 
 from .engine import failures
 from .engine.interruption import Interrupted, ends_at_once, interruptible
+from .engine.sharing import Share
 from .engine.terminal import console, show
 from .exchange.command import labels_app
 from .options import PATH, CodeOption, ConfigArgument, SetOption, WorkOption, path_of
@@ -44,12 +45,34 @@ class ScoredStage(StrEnum):
     label_scores = "label_scores"
 
 
-def _run(config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
+def _share(text: str) -> Share:
+    try:
+        return Share.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+ShardOption = Annotated[
+    Share | None, typer.Option("--shard", parser=_share, metavar="I/N", help="Do a part of the photos: this is the I-th of N processes that share the work directory.")
+]
+
+
+def _run(
+    config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False, close: bool = False, shard: Share | None = None
+) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
+    given = [name for name, value in {"--shard": shard, "--close": close, "--force": force}.items() if value]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} exclude each other")
     runner = _runner(config, source)
+    if shard is not None:
+        from .engine.shards import run_share
+
+        with interruptible():
+            return run_share(runner, shard, first, last, any_code)
     chief = find_cluster().chief
     with interruptible() if chief else ends_at_once():
-        work = runner.run(first, last, force, any_code)
+        work = runner.run(first, last, force, any_code, close)
     if not chief:
         return work
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
@@ -101,9 +124,10 @@ def run(
     last: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
     force: Annotated[bool, typer.Option(help="Run the selected stages anew even if nothing has changed.")] = False,
     any_code: CodeOption = False,
+    shard: ShardOption = None,
 ) -> None:
-    """Run the pipeline: finished stages are reused, an interrupted one goes on."""
-    _run(_load(config, set_, work_dir), config, first, last, force=force, any_code=any_code)
+    """Run the pipeline: finished stages are reused, an interrupted one goes on. With --shard, its photos of the first stage that has not finished."""
+    _run(_load(config, set_, work_dir), config, first, last, force=force, any_code=any_code, shard=shard)
 
 
 @app.command()
@@ -114,9 +138,11 @@ def stage(
     work_dir: WorkOption = None,
     force: Annotated[bool, typer.Option(help="Run it anew even if nothing has changed.")] = False,
     any_code: CodeOption = False,
+    shard: ShardOption = None,
+    close: Annotated[bool, typer.Option("--close", help="Finish a stage whose shards have ended, or say which photos are missing.")] = False,
 ) -> None:
-    """Run one stage; those before it must have finished."""
-    _run(_load(config, set_, work_dir), config, name, name, force=force, any_code=any_code)
+    """Run one stage, or a shard of it; those before it must have finished."""
+    _run(_load(config, set_, work_dir), config, name, name, force=force, any_code=any_code, close=close, shard=shard)
 
 
 @app.command()

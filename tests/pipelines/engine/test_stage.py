@@ -204,7 +204,7 @@ def test_unknown_stage_and_wrong_order(config, calls):
 
 def test_two_runs_cannot_share_a_work_directory(config, calls):
     runner = Runner(make_stages(calls), config)
-    with runner_module._only_one(runner.work), pytest.raises(StageError, match="another tfwsss process"):
+    with runner_module.only_one(runner.work), pytest.raises(StageError, match="another tfwsss process"):
         runner.run()
 
 
