@@ -20,6 +20,7 @@ DEMO ?= runs/demo
 TESTS ?=
 PROCESSES ?= 2
 COVERAGE ?=
+# Ray is installed beside the first stack only; on the second its tests say that they are skipped.
 # What runs without TensorFlow, or starts the same programs again: once, on the first stack, is enough.
 ANY_STACK = benchmarks chaos densecrf exchange fuzz serving test_documentation.py
 PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
@@ -32,7 +33,7 @@ PYDENSECRF = $(shell command -v c++ >/dev/null && test -e "$$($(1) -c '$(HEADERS
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint$(call PYDENSECRF,$(PYTHON))]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint,ray$(call PYDENSECRF,$(PYTHON))]"
 	touch $@
 
 $(ADDONS_READY): setup.py constraints-addons.txt

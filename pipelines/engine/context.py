@@ -16,9 +16,8 @@ from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json
 from tfwsss.training.cluster import Cluster
 
-from .locks import behind_gate
 from .quarantine import place, read_quarantine
-from .sharing import Part
+from .sharing import Part, behind_gate
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest

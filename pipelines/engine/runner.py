@@ -18,7 +18,6 @@ from ..preflight.places import work_problems
 from ..preflight.weights import download_warnings, misfits, weight_problems
 from .contents import contents_of
 from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun, StageRun
-from .locks import only_one
 from .ownership import (
     check_files,
     clear,
@@ -33,7 +32,7 @@ from .progress import console
 from .quarantine import FILE as QUARANTINE
 from .quarantine import PhotosLost, add_to_quarantine, read_quarantine
 from .shards import require_all
-from .sharing import Part
+from .sharing import Part, only_one
 from .stage import Stage, digest, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
 

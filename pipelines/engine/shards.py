@@ -11,10 +11,9 @@ from tfwsss.errors import StageError
 
 from .contents import contents_of
 from .context import NoRun
-from .locks import behind_gate, one_of_many
 from .ownership import clear, read_record, write_record
 from .progress import console
-from .sharing import Closing, Share
+from .sharing import Closing, Share, behind_gate, one_of_many
 from .stage import Stage
 from .startup import load_tensorflow
 

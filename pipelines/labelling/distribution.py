@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfwsss import __version__
-from tfwsss.config.schema import Runtime
+from tfwsss.config import Runtime
 from tfwsss.errors import StageError
 
 from ..engine.progress import console
@@ -280,8 +280,22 @@ class Distribution:
                 raise (error.cause if isinstance(error.cause, Exception) else error) from None
             except ray.exceptions.RayError as error:
                 self._looked = 0.0  # for a new one
-                alive = any(node["Alive"] and node["NodeID"] == actor.place.node for node in ray.nodes())
-                self._bury(actor, error if alive else None)
+                self._bury(actor, self._death(actor, error))
+
+    def _death(self, actor: Actor, error: Exception) -> Exception | None:
+        """What an actor died of; None where that says nothing about its photos, as its machine died, too, or is out of reach."""
+        import ray
+
+        if isinstance(error, ray.exceptions.ActorUnavailableError):
+            try:
+                ray.get(actor.handle.__ray_ready__.remote(), timeout=PATIENCE_SECONDS)
+                return None
+            except ray.exceptions.GetTimeoutError:
+                return None
+            except ray.exceptions.RayError as found:
+                error = found
+        alive = any(node["Alive"] and node["NodeID"] == actor.place.node for node in ray.nodes())
+        return error if alive and not isinstance(error, ray.exceptions.ActorUnavailableError) else None
 
     def _take(self, actor: Actor, answer: Any, found: Done | None) -> None:
         self._failed_starts = 0

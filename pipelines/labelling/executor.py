@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from tfwsss.config.schema import Runtime
+from tfwsss.config import Runtime
 from tfwsss.processes import worker_count
 
 from ..engine.context import Context

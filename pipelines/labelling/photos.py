@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfwsss.config import Config
-from tfwsss.config.schema import Runtime
+from tfwsss.config import Config, Runtime
 from tfwsss.storage.artifacts import artifact_path
 
 from ..engine.context import Context, NoRun

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfwsss.config.schema import Runtime
+from tfwsss.config import Runtime
 from tfwsss.errors import StageError
 from tfwsss.processes import usable_cores
 
