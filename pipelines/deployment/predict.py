@@ -175,7 +175,8 @@ def predict_files(
     refuse_overwriting(names, output, suffixes, model)
     output.mkdir(parents=True, exist_ok=True)
     job = Segmenting(output.absolute(), model.absolute(), overlay, device, max_megapixels, time_limit_s)
-    job._segmenter()  # a model that cannot be used is said before anything is written
+    if runtime.executor == "local":
+        job._segmenter()  # a model that cannot be used is said before anything is written; elsewhere there may be another device
     made = partial(_is_made, job.folder, suffixes, _begun(output, model, force))
     photos = [Photo(name, image) for image, name in names.items()]
     todo = [photo for photo in photos if not made(photo)]
