@@ -37,8 +37,8 @@ def configuration(photos: int, size: int) -> dict:
     return {
         "name": "scale",
         "data": {"format": "scenes", "train_images": photos, "val_images": 4, "size": size},
-        "classifier": SMALL | {"resize_long": [size, size], "crop": 64},
-        "affinitynet": SMALL | {"crop": 64, "model": SMALL["model"] | {"weights": "classifier"}},
+        "classifier": SMALL | {"resize_long": [size, size], "crop": 72},
+        "affinitynet": SMALL | {"crop": 72, "model": SMALL["model"] | {"weights": "classifier"}},
         "affinity_labels": {"alphas": "psa-released"},
         "pseudo_labels": {"smallest_share": 0.0},
     }

@@ -30,7 +30,7 @@ NETWORK = {
     "optimizer": {"name": "adam", "learning_rate": 0.001},
     "epochs": 1,
     "batch_size": 4,
-    "crop": 64,
+    "crop": 72,
 }
 
 

@@ -13,6 +13,7 @@ from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
+from ..preflight.executor import executor_problems
 from ..preflight.inputs import named_paths, number_of_classes, photo_folders
 from ..preflight.places import work_problems
 from ..preflight.weights import download_warnings, misfits, weight_problems
@@ -122,7 +123,7 @@ class Runner:
         refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, written)
         require_own_folders(stages, self.work)
         finished = frozenset(stage.name for stage in self.stages if read_record(stage, self.work).get("finished"))
-        problems = [*weight_problems(self.config, finished), *work_problems(self.config, folders)]
+        problems = [*executor_problems(self.config.runtime), *weight_problems(self.config, finished), *work_problems(self.config, folders)]
         if not problems:
             to_train = [stage.name for stage in stages[begin:] if stage.name not in finished]
             problems = misfits(self.config, lambda: number_of_classes(self.config), to_train)

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from tfwsss.errors import StageError
 from tfwsss.processes import usable_cores
 
 from ..engine.interruption import ENDING
+from ..preflight.executor import executor_problems
 from .distribution import Actor, Distribution
 from .timing import Timing
 from .work import Item, Job
@@ -40,8 +42,8 @@ class RayCluster:
         self.actors: list[Actor] = []
 
     def __enter__(self) -> RayCluster:
-        if (self.runtime.ray_address or "").startswith("ray://"):
-            raise StageError("runtime.ray_address: ray:// is for programs outside a cluster; start the command on one of its machines, with auto")
+        if problems := executor_problems(self.runtime):
+            raise StageError(problems[0])
         self.start()
         return self
 
@@ -52,10 +54,8 @@ class RayCluster:
         if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        try:
-            import ray
-        except ImportError:
-            raise StageError("runtime.executor: ray needs Ray, which is not installed: pip install 'tfwsss[ray]'") from None
+        import ray
+
         if ray.is_initialized():
             return
         handlers = {number: signal.getsignal(number) for number in ENDING}
@@ -63,16 +63,19 @@ class RayCluster:
         if own:
             self._own = Path(tempfile.mkdtemp(prefix="tfwsss-ray-", dir="/tmp" if len(tempfile.gettempdir()) > 30 else None))  # noqa: S108  (sockets need short paths)
             options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": "127.0.0.1"}
+        self._entered = True
         try:
             ray.init(address=self.runtime.ray_address or "local", **options)
-            self._entered = True
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except BaseException as error:
             self.stop()
+            if not isinstance(error, (ConnectionError, RuntimeError, ValueError)):
+                raise
             raise StageError(f"Ray at {self.runtime.ray_address or 'this machine'} cannot be used: {str(error).strip().splitlines()[0]}") from error
         finally:
-            for number, handler in handlers.items():  # Ray sets its own
-                if handler is not None:
-                    signal.signal(number, handler)
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():  # Ray sets its own
+                    if handler is not None:
+                        signal.signal(number, handler)
         with contextlib.suppress(AttributeError):  # what ends a worker is told here, in one line; Ray would print a page to standard output
             ray._private.worker._worker_logs_enabled = False
 

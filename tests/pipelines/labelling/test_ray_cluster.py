@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -165,14 +164,14 @@ def test_a_folder_that_workers_do_not_see(cluster, tmp_path, monkeypatch):
         list(results)
 
 
-@needs_ray
-def test_addresses_that_cannot_be_used():
+def test_addresses_that_cannot_be_used(monkeypatch):
+    monkeypatch.setattr("tfwsss_pipelines.preflight.executor.find_spec", lambda name: name)
     with pytest.raises(StageError, match="ray:// is for programs outside a cluster"), executor_of(Runtime(executor="ray", ray_address="ray://there:1")):
         pass
 
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("tfwsss_pipelines.preflight.executor.find_spec", lambda name: None)
     with pytest.raises(StageError, match=re.escape("pip install 'tfwsss[ray]'")), executor_of(Runtime(executor="ray")):
         pass
 
