@@ -64,7 +64,7 @@ def trained(finished, tmp_path_factory) -> Path:
 
 
 def files(folder: Path, suffix: str) -> dict[str, tuple[int, int]]:
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob(f"*{suffix}")}
+    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob(f"*{suffix}") if not path.name.startswith(".")}
 
 
 def test_three_shards_of_which_one_is_killed(trained, finished, tiny_config, tmp_path, cli):
