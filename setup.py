@@ -22,7 +22,7 @@ HTTP_SERVICE = ["starlette>=0.49.1", "uvicorn>=0.30", "h11>=0.16", "prometheus-c
 HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25", "schemathesis>=4.20"]
 
 # `runtime.executor: ray`. The core alone: no dashboard, none of its libraries.
-RAY = ["ray>=2.52"]
+RAY = ["ray>=2.56"]
 
 # Two stacks (docs/stacks.md). The ranges admit both, and nothing between them: pip takes the newest, TensorFlow 2.21 with
 # Keras 3.15, unless the extra `addons` asks for TensorFlow 2.15 with Keras 2.15.
