@@ -1,0 +1,117 @@
+"""The Ray cluster that does the per-photo work of a stage: ours, or somebody's that is there.
+
+    items --> a few at a time --> actors, each with the threads of `engine.py` and its own network --> results, in order
+
+Only names and results travel; photos, maps and labels pass through the file system, which all machines share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfwsss.config import Runtime
+from tfwsss.errors import StageError
+from tfwsss.processes import usable_cores
+
+from ..engine.interruption import ENDING
+from ..preflight.executor import executor_problems
+from .distribution import Actor, Distribution
+from .timing import Timing
+from .work import Item, Job
+
+OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
+
+
+class RayCluster:
+    """An executor (`executor.py`) on the cluster at `runtime.ray_address`, or on one of this machine's cores that it starts and stops."""
+
+    def __init__(self, runtime: Runtime):
+        self.runtime = runtime
+        self._own: Path | None = None  # folder of our own cluster
+        self._entered = False
+        self.actors: list[Actor] = []
+
+    def __enter__(self) -> RayCluster:
+        if problems := executor_problems(self.runtime):
+            raise StageError(problems[0])
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Connect to the cluster, or start one."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+        own = self.runtime.ray_address is None
+        if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        import ray
+
+        if ray.is_initialized():
+            return
+        handlers = {number: signal.getsignal(number) for number in ENDING}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if own:
+            self._own = Path(tempfile.mkdtemp(prefix="tfwsss-ray-", dir="/tmp" if len(tempfile.gettempdir()) > 30 else None))  # noqa: S108  (sockets need short paths)
+            options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": "127.0.0.1"}
+        self._entered = True
+        try:
+            ray.init(address=self.runtime.ray_address or "local", **options)
+        except BaseException as error:
+            self.stop()
+            if not isinstance(error, (ConnectionError, RuntimeError, ValueError)):
+                raise
+            raise StageError(f"Ray at {self.runtime.ray_address or 'this machine'} cannot be used: {str(error).strip().splitlines()[0]}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():  # Ray sets its own
+                    if handler is not None:
+                        signal.signal(number, handler)
+        with contextlib.suppress(AttributeError):  # what ends a worker is told here, in one line; Ray would print a page to standard output
+            ray._private.worker._worker_logs_enabled = False
+
+    def __exit__(self, *error) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End our actors, and the cluster if it is ours."""
+        import ray
+
+        for actor in self.actors:
+            actor.kill()
+        self.actors = []
+        if self._entered:
+            ray.shutdown()
+            self._entered = False
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+            self._own = None
+
+    def restart(self) -> bool:
+        """Start our own cluster again after its death; False: it is not ours."""
+        if self._own is None:
+            return False
+        self.stop()
+        self.start()
+        return True
+
+    def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
+        mark = job.folder / f".tfwsss-{uuid.uuid4().hex}.tmp"  # a name that is removed if we cannot
+        mark.touch()
+        try:
+            yield from Distribution(self, items, job, timing, done, mark)
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def detail(self, timing: Timing) -> str:
+        ready = sum(actor.beginning is None for actor in self.actors)
+        return ", ".join(filter(None, (timing.shares(), f"{ready} workers")))
