@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 import threading
 import time
 
@@ -130,6 +131,16 @@ def test_many_clients_get_their_own_masks(triton, photos, expected):
     together = max(int(entry["batch_size"]) for entry in statistics["batch_stats"])
     print(f"{CLIENTS} clients, {SECONDS:g} s: {sum(answered)} masks, {sum(refused)} refused, up to {together} photos together")
     assert together > 1, "requests were never run together"
+
+
+def test_the_readmes_example(triton, photos, expected, tmp_path):
+    text = (triton.bundle / "README.md").read_text()
+    lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
+    code = "\n".join(lines[next(number for number, line in enumerate(lines) if line.startswith("import")) :]).replace("127.0.0.1:8000", triton.http)
+    (tmp_path / "photo.jpg").write_bytes(photos[0])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(mask((tmp_path / "mask.png").read_bytes()), expected[0])
 
 
 def test_the_compose_files_health_check(triton):
