@@ -225,6 +225,8 @@ $script```
 
 `images` is uint8 [batch, height, width, 3], RGB, of any size; resizing and normalisation are inside the file.$lite
 
+Files of this export: $files.
+
 ## Data
 
 $photos
@@ -276,6 +278,7 @@ def model_card(config: Config, facts: Facts, exported: Exported, files: list[str
         labels=_table(["label", "name"], enumerate(metadata["labels"])),
         script=script(exported),
         lite=lite,
+        files=", ".join(f"`{name}`" for name in (*files, "labels.json", SCRIPT)),
         photos=f"{facts.photos['train']} training photos, {evaluated}.",
         tagged=_table(["class", "training photos with its tag"], facts.tagged.items()),
         digest=metadata["data_digest"],

@@ -29,7 +29,7 @@ MOST_WAITING = 64  # requests; more are refused at once
 LONGEST_WAIT_S = 30.0  # in the queue
 SHARED_MEMORY_MB = 512  # files and masks pass through it between server and Python
 POLL_SECONDS = 30
-REQUIREMENTS = ("numpy>=1.26,<2", "onnxruntime>=1.19", "pillow>=11.3")  # of serving/onnx; the backend of Triton 24.10 misreads files with NumPy 2
+REQUIREMENTS = ("numpy>=1.26,<2", "onnxruntime>=1.19", "pillow>=11.3")  # of serving/onnx; NVIDIA keeps Triton's Python to NumPy 1, as some backends misread files with NumPy 2
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 
 
@@ -147,7 +147,7 @@ the loopback interface: Triton knows no users, put a proxy that does in front of
 Requests wait up to $delay ms for others, at most $batch run together, $waiting wait and more are refused; one that has waited $wait s is refused. In
 `$images` a photo that is damaged or larger than $megapixels megapixels (told from its header) fails its own request, in one line.
 
-A client that names no version gets the highest one that is loaded ($versions). `config.pbtxt` and new versions are read every $poll seconds.
+The files of this folder must be readable by all users: the server is none of yours. A client that names no version gets the highest one that is loaded ($versions). `config.pbtxt` and new versions are read every $poll seconds.
 """
 )
 

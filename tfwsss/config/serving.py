@@ -13,7 +13,7 @@ Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 class Triton(Section):
     """For NVIDIA's Triton Inference Server."""
 
-    tag: Tag = Field("24.10-py3", description="of the image nvcr.io/nvidia/tritonserver that bundle/triton/Dockerfile begins with")
+    tag: Tag = Field("26.07-py3", description="of the image nvcr.io/nvidia/tritonserver that bundle/triton/Dockerfile begins with; before 25.08 a request could run code in it")
     image: Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9_.:/@-]*$")] | None = Field(
         None, description="name of the image that bundle/triton/Dockerfile builds, with registry and tag where others must find it; null: <model_name>-triton"
     )

@@ -6,16 +6,18 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import asdict
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed (extra `test`)")
 
 from tfwsss.errors import ExportError  # noqa: E402
 from tfwsss.export import check_parity, export_tflite  # noqa: E402
 from tfwsss.export.parity import TOLERANCE  # noqa: E402
-from tfwsss.export.parity_keras import Comparison, Reference  # noqa: E402
+from tfwsss.export.parity_keras import Comparison, Reference, answer_cases, compare  # noqa: E402
 
 SIZE = (65, 97)
 RUN = """
@@ -53,20 +55,27 @@ def test_the_file_says_what_it_is(exported):
     assert described["labels"] == ["background", *exported[0].arguments["class_names"]]
 
 
-def test_it_passes_the_export_check_and_another_networks_file_does_not(exported, made, photo, tmp_path):
-    from PIL import Image
-
+def test_it_passes_the_export_check(exported, photo, tmp_path):
     segmenter, path = exported
     Image.fromarray(photo(40, 90)).save(tmp_path / "photo.png")
-    small = {"sizes": [(33, 47)], "batches": [1], "photos": [tmp_path / "photo.png"], "tflite_size": SIZE, "normalization": segmenter.arguments["normalization"]}
-    result = check_parity(segmenter.weights, tflite=path, **small)["artefacts"]
+    arguments = {"sizes": [(33, 47)], "batches": [1], "photos": [tmp_path / "photo.png"], "normalization": segmenter.arguments["normalization"]}
+    result = check_parity(segmenter.weights, tflite=path, tflite_size=SIZE, **arguments)["artefacts"]
     assert list(result) == ["tflite"] and (result["tflite"]["images"], result["tflite"]["pixels"]) == (4, 4 * SIZE[0] * SIZE[1])
+
+
+def checked(segmenter, path, folder) -> dict:
+    """What the fresh process does, in this one."""
+    fixed = {"sizes": [], "batches": [1], "photos": [], "tflite_size": SIZE, "scales": [1.0], "flip": False, "tolerance": TOLERANCE}
+    request = {"weights": str(segmenter.weights), "normalization": asdict(segmenter.arguments["normalization"]), "folder": str(folder), **fixed}
+    return compare(request, answer_cases(request), {"saved_model": None, "onnx": None, "tflite": str(path)})
+
+
+def test_another_networks_file_does_not(exported, made, tmp_path):
     with pytest.raises(ExportError, match=r"model.tflite: generated 65x97, image 0, pixel"):
-        check_parity(made("resnet38").weights, tflite=path, **{**small, "normalization": made("resnet38").arguments["normalization"]})
+        checked(made("resnet38"), exported[1], tmp_path)
 
 
 def test_a_damaged_file_is_one_line(exported, tmp_path):
-    segmenter, _ = exported
     (tmp_path / "model.tflite").write_bytes(b"TFL3 is not enough")
     with pytest.raises(ExportError, match="model.tflite: LiteRT does not load it"):
-        check_parity(segmenter.weights, tflite=tmp_path / "model.tflite", normalization=segmenter.arguments["normalization"], sizes=[(33, 47)], batches=[1], tflite_size=SIZE)
+        checked(exported[0], tmp_path / "model.tflite", tmp_path)
