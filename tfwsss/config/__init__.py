@@ -30,11 +30,11 @@ from tfwsss.config.schema import (
     Optimizer,
     Runtime,
     Segmenter,
-    Serving,
     Switches,
     Training,
 )
 from tfwsss.config.section import Section
+from tfwsss.config.serving import Serving
 
 __all__ = [
     "AffinityNet",
