@@ -68,7 +68,11 @@ def two_nodes(folder: Path) -> Iterator[None]:
             command = ["ip", "netns", "exec", name, str(COMMANDS / "ray"), "start", *start, *options]
             with (folder / f"{name}.log").open("wb") as log:
                 nodes.append(subprocess.Popen(command, stdout=log, stderr=log))
-            time.sleep(10.0)
+            deadline = time.monotonic() + 120.0
+            while b"Ray runtime started" not in (folder / f"{name}.log").read_bytes():
+                if nodes[-1].poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit((folder / f"{name}.log").read_text()[-2000:])
+                time.sleep(0.5)
         yield
     finally:
         for node in reversed(nodes):

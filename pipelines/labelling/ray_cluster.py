@@ -29,6 +29,7 @@ from .distribution import Actor, Distribution
 from .timing import Timing
 from .work import Item, Job
 
+ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
 OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
 
 
@@ -58,26 +59,36 @@ class RayCluster:
 
         if ray.is_initialized():
             return
-        handlers = {number: signal.getsignal(number) for number in ENDING}
+        for attempts_left in reversed(range(ATTEMPTS if own else 1)):
+            try:
+                self._init(own)
+                break
+            except BaseException as error:
+                self.stop()
+                if not isinstance(error, Exception):
+                    raise
+                if not attempts_left:
+                    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                    raise StageError(f"Ray {'on this machine' if own else f'at {self.runtime.ray_address}'} cannot be used: {said}") from error
+        with contextlib.suppress(AttributeError):  # what ends a worker is told here, in one line; Ray would print a page to standard output
+            ray._private.worker._worker_logs_enabled = False
+
+    def _init(self, own: bool) -> None:
+        import ray
+
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if own:
-            self._own = Path(tempfile.mkdtemp(prefix="tfwsss-ray-", dir="/tmp" if len(tempfile.gettempdir()) > 30 else None))  # noqa: S108  (sockets need short paths)
+            self._own = Path(tempfile.mkdtemp(prefix="tfwsss-ray-", dir="/tmp" if len(tempfile.gettempdir()) > 30 else None))  # sockets need short paths
             options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": "127.0.0.1"}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         self._entered = True
         try:
             ray.init(address=self.runtime.ray_address or "local", **options)
-        except BaseException as error:
-            self.stop()
-            if not isinstance(error, (ConnectionError, RuntimeError, ValueError)):
-                raise
-            raise StageError(f"Ray at {self.runtime.ray_address or 'this machine'} cannot be used: {str(error).strip().splitlines()[0]}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():  # Ray sets its own
                     if handler is not None:
                         signal.signal(number, handler)
-        with contextlib.suppress(AttributeError):  # what ends a worker is told here, in one line; Ray would print a page to standard output
-            ray._private.worker._worker_logs_enabled = False
 
     def __exit__(self, *error) -> None:
         self.stop()
