@@ -21,11 +21,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 OUTPUTS = {"cams": ("cams",), "affinity_labels": ("affinity_labels",), "pseudo_labels": ("pseudo_labels", "walk", "label_votes")}
-SMALL = {
+SMALL: dict[str, Any] = {
     "model": {"backbone": "mobilenetv2", "width": 0.35, "freeze": False, "batch_norm": "train"},
     "optimizer": {"name": "adam", "learning_rate": 0.001},
     "epochs": 1,
@@ -45,7 +46,7 @@ def configuration(photos: int, size: int) -> dict:
 
 
 def run(folder: Path, *words: str) -> subprocess.Popen:
-    command = [Path(sys.executable).parent / "tfwsss", *words]
+    command = [str(Path(sys.executable).with_name("tfwsss")), *words]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.Popen(command, cwd=folder, env=environment)
 

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,7 +26,7 @@ NAMES, ADDRESSES, PORT = ("tfwsss0", "tfwsss1"), ("10.77.0.1", "10.77.0.2"), 639
 COMMANDS = Path(sys.executable).parent
 STAGES = ("cams", "affinity_labels", "pseudo_labels")
 FOLDERS = (*STAGES, "walk", "label_votes")
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "model": {"backbone": "mobilenetv2", "width": 0.35, "freeze": False, "batch_norm": "train"},
     "optimizer": {"name": "adam", "learning_rate": 0.001},
     "epochs": 1,
@@ -121,12 +122,14 @@ def compare(folder: Path, name: str) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/tfwsss-nodes"), help="its path must be short: Ray's sockets are in it; removed first")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/tfwsss-nodes"), help="its path must be short: Ray's sockets are in it; it must not exist")
     parser.add_argument("--photos", type=int, default=12)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        parser.error(f"--folder {folder}: is there already; nothing in it is touched")
     data = {"format": "scenes", "train_images": arguments.photos, "val_images": 2, "size": 96}
     networks = {"classifier": NETWORK | {"resize_long": [96, 96]}, "affinitynet": NETWORK | {"model": NETWORK["model"] | {"weights": "classifier"}}}
     (folder / "nodes.yaml").write_text(yaml.safe_dump({"name": "nodes", "data": data, **networks, "pseudo_labels": {"smallest_share": 0.0}}))

@@ -62,7 +62,9 @@ class Mapped(NamedTuple):
 
 def cams_of_split(context: Context, timing: Timing, split: Split, folder: str) -> Work[Tagged, Scaled, Mapped, None]:
     """`cam_work` for the photos of a split and a folder below the work directory."""
-    return cam_work(context, context.dataset(split), context.work / folder, timing)
+    dataset = context.dataset(split)
+    assert dataset is not None  # whoever asks has found photos in it
+    return cam_work(context, dataset, context.work / folder, timing)
 
 
 def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -> Work[Tagged, Scaled, Mapped, None]:

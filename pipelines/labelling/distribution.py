@@ -156,7 +156,7 @@ def reason(error: Exception) -> str:
 class Distribution:
     """The results of all items, in order; arguments as `Executor.results`, and a file that all machines must see."""
 
-    def __init__(self, cluster: RayCluster, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool], mark: Path):
+    def __init__(self, cluster: RayCluster, items: Sequence[Any], job: Job, timing: Timing, done: Callable[[Item], bool], mark: Path):
         self.cluster, self.items, self.job, self.timing, self.done, self.mark = cluster, items, job, timing, done, mark
         self._fresh = 0  # number of the first photo that nobody has had
         self._again: deque[int] = deque()  # photos of actors that died with their machine
@@ -216,7 +216,7 @@ class Distribution:
             self.cluster.actors.remove(actor)
         for spot in wanted:
             if spot not in taken:
-                options = {"num_cpus": spot.cores, "num_gpus": spot.gpus, "max_concurrency": CALLS, "max_restarts": 0, "max_task_retries": 0}
+                options: dict[str, Any] = {"num_cpus": spot.cores, "num_gpus": spot.gpus, "max_concurrency": CALLS, "max_restarts": 0, "max_task_retries": 0}
                 kind = ray.remote(**options, scheduling_strategy=NodeAffinitySchedulingStrategy(spot.node, soft=False))(Worker)
                 actor = Actor(spot, kind.remote(str(Path.cwd()), spot), None)
                 self.cluster.actors.append(actor)
@@ -258,7 +258,7 @@ class Distribution:
         """Take the next answers, or wait for a second."""
         import ray
 
-        waiting = {}
+        waiting: dict[Any, Actor] = {}
         for actor in self.cluster.actors:
             waiting |= dict.fromkeys(actor.calls, actor)
             if actor.beginning is not None:
