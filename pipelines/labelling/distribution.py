@@ -217,7 +217,7 @@ class Distribution:
         for spot in wanted:
             if spot not in taken:
                 options: dict[str, Any] = {"num_cpus": spot.cores, "num_gpus": spot.gpus, "max_concurrency": CALLS, "max_restarts": 0, "max_task_retries": 0}
-                kind = ray.remote(**options, scheduling_strategy=NodeAffinitySchedulingStrategy(spot.node, soft=False))(Worker)
+                kind = ray.remote(**options, scheduling_strategy=NodeAffinitySchedulingStrategy(spot.node, soft=False))(Worker)  # type: ignore[call-overload]  # a strategy that Ray's annotations do not list
                 actor = Actor(spot, kind.remote(str(Path.cwd()), spot), None)
                 self.cluster.actors.append(actor)
                 self._begin(actor)
