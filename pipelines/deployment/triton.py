@@ -93,7 +93,7 @@ def _versions(model: Path, wanted: Iterable[int], current: int) -> list[int]:
 def _write_code(folder: Path) -> None:
     """The model's Python: the runtime without its HTTP service, and what calls it."""
     for package in (tfwsss_onnx, tfwsss_triton):
-        source = Path(package.__file__).parent
+        source = Path(package.__path__[0])
         for file in sorted(source.rglob("*.py")):
             part = file.relative_to(source)
             if part.parts[0] not in ("http_service", "densecrf"):
