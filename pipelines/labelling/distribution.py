@@ -266,7 +266,7 @@ class Distribution:
         if any(actor.beginning is None for actor in self.cluster.actors):
             self._idle_since = time.monotonic()
         elif time.monotonic() - self._idle_since > PATIENCE_SECONDS:
-            console.print("  no worker of the Ray cluster has begun yet; are its cores taken?", style="yellow")
+            console.print("  no worker of the Ray cluster has begun yet", style="yellow")
             self._idle_since = time.monotonic()
         if not waiting:
             time.sleep(1.0)
