@@ -4,6 +4,7 @@
 # The first two need Python 3.11, 3.12 or 3.13, the third 3.11; all need make, and no compiler. Packages are installed into
 # .venv and .venv-addons. TESTS="tests/data tests/test_cam.py" runs a part of the suite, PROCESSES=4 more of it at the same time,
 # COVERAGE=1 prints which lines and branches of each module the suite has run.
+# make tritonserver  NVIDIA's Triton, 140 MB of packages in .triton, for tests/triton, which skip without it (Linux on x86-64, Python 3.11 or 3.12)
 # make lint          style, the rules on who imports whom, and static types
 # make format        what lint can mend by itself: order of imports, outdated syntax
 
@@ -22,9 +23,9 @@ PROCESSES ?= 2
 COVERAGE ?=
 # What runs without TensorFlow, or does with it what does not depend on its version: once, on the first stack, is enough.
 ANY_STACK = benchmarks chaos config data/formats densecrf exchange export/runtimes export/test_cpp_loader.py export/test_hostile.py fuzz \
-	mlflow_models pipelines/bench $(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py stage.py startup.py \
+	mlflow_models pipelines/bench pipelines/deployment $(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py stage.py startup.py \
 	terminal.py tracking.py) pipelines/preflight pipelines/proposal pipelines/stages/test_export_versions.py \
-	pipelines/stages/test_without_masks.py pipelines/test_knowledge.py pipelines/test_supervised.py report serving test_architecture.py \
+	pipelines/stages/test_without_masks.py pipelines/test_knowledge.py pipelines/test_supervised.py report serving triton test_architecture.py \
 	test_documentation.py weights/test_budgets.py weights/test_hostile.py
 PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
 
@@ -32,7 +33,7 @@ PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-repo
 HEADERS = import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
 PYDENSECRF = $(shell command -v c++ >/dev/null && test -e "$$($(1) -c '$(HEADERS)')" && echo ,pydensecrf)
 
-.PHONY: install install-addons demo test test-addons lint format bench clean
+.PHONY: install install-addons tritonserver demo test test-addons lint format bench clean
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,8 +45,15 @@ $(ADDONS_READY): setup.py constraints-addons.txt
 	$(ADDONS_BIN)/python -m pip install --quiet --constraint constraints-addons.txt --editable ".[addons,test$(call PYDENSECRF,$(ADDONS_PYTHON))]"
 	touch $@
 
+# Of nvidia-pytriton only the server is taken. The packages are those that the bundle's Dockerfile installs.
+.triton/.installed: constraints-triton.txt
+	test -x .triton/bin/python || $(PYTHON) -m venv .triton
+	.triton/bin/python -m pip install --quiet --no-deps --only-binary :all: --requirement $<
+	touch $@
+
 install: $(READY)
 install-addons: $(ADDONS_READY)
+tritonserver: .triton/.installed
 
 demo: $(READY)
 	$(BIN)/tfwsss run demo-scenes --set seed=$(SEED) --set data.seed=$(SEED) --work-dir $(DEMO)

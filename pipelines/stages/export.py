@@ -1,4 +1,4 @@
-"""Stage `export`: the segmenter as SavedModel and ONNX, checked against Keras in a fresh process before it counts.
+"""Stage `export`: the segmenter as SavedModel, ONNX and, if wanted, .tflite, checked against Keras in a fresh process before it counts.
 
 Artefacts are made in export/unchecked/ and moved to export/ when all of them have passed, so that nothing unchecked ever
 lies where deployments look for models. SavedModels of earlier versions stay: a server may be using them.
@@ -23,6 +23,7 @@ from .scoring import load_table
 SAVED_MODEL = "saved_model"
 WARMUP = "assets.extra"  # TensorFlow's folder for them
 ONNX_NAMES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+TFLITE = "model.tflite"
 
 
 def _warmup_photos(dataset, count: int) -> list[bytes]:
@@ -104,7 +105,7 @@ def _registered(client, run_id: str, values: dict) -> None:
 
 
 def run(context: Context) -> dict[str, float]:
-    from tfwsss.export import ParityCheck, export_onnx, export_saved_model
+    from tfwsss.export import ParityCheck, export_onnx, export_saved_model, export_tflite
     from tfwsss.models import normalization
     from tfwsss.weights import load_model
 
@@ -129,7 +130,7 @@ def run(context: Context) -> dict[str, float]:
     examples = context.dataset("val") or train
     photos = [sample.image for sample in examples.samples[: settings.parity_photos]]
     test_time = {name: shared[name] for name in ("normalization", "scales", "flip")}
-    with ParityCheck(weights, **test_time, photos=photos) as check:
+    with ParityCheck(weights, **test_time, photos=photos, tflite_size=settings.tflite) as check:
         saved_model = export_saved_model(
             model,
             unchecked / SAVED_MODEL,
@@ -151,13 +152,14 @@ def run(context: Context) -> dict[str, float]:
                 rounding=settings.rounding,
                 **shared,
             )
+        tflite = export_tflite(model, unchecked / TFLITE, size=settings.tflite, **shared) if settings.tflite else None
         # First, because it writes into the files: parity is that of the very bytes which are deployed.
         accuracy = _check_lower_precisions(context, unchecked)
-        parity = check.compare(saved_model=saved_model, onnx=unchecked / ONNX_NAMES["fp32"])
+        parity = check.compare(saved_model=saved_model, onnx=unchecked / ONNX_NAMES["fp32"], tflite=tflite)
     parity["accuracy"] = accuracy
     for entry in (*parity["artefacts"].values(), *accuracy["variants"].values(), *([accuracy["reference"]] if accuracy["images"] else [])):
         entry["path"] = str(Path(entry["path"]).relative_to(unchecked))
-    names = [f"{SAVED_MODEL}/{settings.version}", *(ONNX_NAMES[precision] for precision in settings.precisions)]
+    names = [f"{SAVED_MODEL}/{settings.version}", *(ONNX_NAMES[precision] for precision in settings.precisions), *([TFLITE] if tflite else [])]
     for name in names:
         _replace(unchecked / name, folder / name)
     write_json(folder / "parity.json", parity)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from PIL import Image
 
 
 class EncodedImages(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # MLflow makes this name when it runs
@@ -36,18 +35,14 @@ class EncodedImages(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  #
         return pd.DataFrame(rows, columns=["mask_png", "labels", "height", "width"])
 
     def _segment(self, image, row: int) -> dict:
-        from tfwsss_onnx import SegmenterError
+        from tfwsss_onnx import SegmenterError, mask_png
 
         try:
             mask = self._segmenter(base64.b64decode(image, validate=True) if isinstance(image, str) else bytes(image))
         except (SegmenterError, binascii.Error, TypeError) as error:
             raise MlflowException.invalid_parameter_value(f"image {row}: {error}") from None
-        picture = Image.fromarray(mask)
-        picture.putpalette(self._segmenter.palette.tobytes())
-        file = io.BytesIO()
-        picture.save(file, "PNG")
-        found = [self._segmenter.labels[label] for label, pixels in enumerate(picture.histogram()) if pixels and label]
-        return {"mask_png": file.getvalue(), "labels": found, "height": mask.shape[0], "width": mask.shape[1]}
+        found = [self._segmenter.labels[label] for label in np.unique(mask) if label]
+        return {"mask_png": mask_png(mask, self._segmenter.palette), "labels": found, "height": mask.shape[0], "width": mask.shape[1]}
 
 
 mlflow.models.set_model(EncodedImages())

@@ -3,6 +3,7 @@
 from .cancellation import Cancellation
 from .crf import compile_crf, dense_crf
 from .errors import Cancelled, DependencyError, DeviceError, ImageError, ImageSizeError, ModelError, SegmenterError
+from .mask_png import mask_png
 from .overlay import overlay
 from .segmenter import Segmenter
 
@@ -20,5 +21,6 @@ __all__ = [
     "SegmenterError",
     "compile_crf",
     "dense_crf",
+    "mask_png",
     "overlay",
 ]

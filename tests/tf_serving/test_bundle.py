@@ -18,7 +18,7 @@ from tests.tf_serving.conftest import png
 from tfwsss.config import Serving
 from tfwsss.config.files import parse_config
 from tfwsss.errors import ConfigError, ExportError
-from tfwsss_pipelines.deployment.bundle import saved_versions, version_labels, write_bundle
+from tfwsss_pipelines.deployment.tf_serving import saved_versions, version_labels, write_tf_serving
 from tfwsss_tf_serving.messages import message_class
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -58,6 +58,12 @@ MonitoringConfig = declared(
 def work(versions):
     """A work directory with the versions 1 and 2."""
     return versions.parents[1]
+
+
+def write_bundle(config, work: Path) -> Path:
+    folder = work / "export/bundle"
+    write_tf_serving(config.serving, work / "export/saved_model", folder)
+    return folder
 
 
 def model_config(folder: Path):

@@ -29,11 +29,11 @@ from tfwsss.config.schema import (
     Model,
     Optimizer,
     Segmenter,
-    Serving,
     Switches,
     Training,
 )
 from tfwsss.config.section import Section
+from tfwsss.config.serving import Serving
 
 __all__ = [
     "AffinityNet",

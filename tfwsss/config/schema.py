@@ -20,6 +20,7 @@ from pydantic import (
 from tfwsss.config.data import Data
 from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
 from tfwsss.config.section import Fraction, Section, Seed
+from tfwsss.config.serving import Serving
 from tfwsss.config.text import PathText, UserPath
 
 Fidelity = Literal["faithful", "corrected"]
@@ -45,8 +46,8 @@ def _inferring(engine: str) -> str:
 
 Integers = Annotated[tuple[PositiveInt, PositiveInt], AfterValidator(_ascending)]
 Floats = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+PhotoSide = Annotated[int, Field(ge=16, le=8192)]
 Scales = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 # ------------------------------------------------------------------------------------------------- training
@@ -223,6 +224,7 @@ class Export(Section):
     version: PositiveInt = Field(1, description="folder of the SavedModel below export/saved_model; earlier versions stay beside it")
     warmup_photos: NonNegativeInt = Field(2, description="evaluation (or training) photos kept in the SavedModel as requests that TensorFlow Serving runs while loading")
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(("fp32",), description="ONNX variants: model.onnx (fp32), model.fp16.onnx, model.int8.onnx")
+    tflite: tuple[PhotoSide, PhotoSide] | None = Field(None, description="height and width in pixels of the photos that model.tflite (LiteRT) takes; null: no such file")
     outputs: Annotated[tuple[Literal["mask", "scores"], ...], Field(min_length=1)] = Field(("mask",), description="of the ONNX files; scores are class probabilities, num_classes + 1 numbers a pixel")
     opset: Annotated[int, Field(ge=13, le=18)] = Field(17, description="ONNX operator set")
     scales: Scales = Field((1.0,), description="test-time scales inside the exported graph")
@@ -243,29 +245,6 @@ class Export(Section):
         for name in ("precisions", "outputs"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name}: found an entry twice in {list(getattr(self, name))}")
-        return self
-
-
-class Serving(Section):
-    """What `tfwsss export --bundle` writes for TensorFlow Serving; no part of any fingerprint."""
-
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "segmenter"
-    stable: PositiveInt | None = Field(None, description="version with the label stable; null: the one before the newest, or the only one")
-    canary: PositiveInt | None = Field(None, description="version with the label canary; null: the newest")
-    rest_port: Port = Field(8501, description="on the loopback interface of the host")
-    grpc_port: Port = Field(8500, description="on the loopback interface of the host")
-    image_tag: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = Field(
-        None, description="of the image tensorflow/serving, without the -gpu that the GPU file adds; null: the TensorFlow version that wrote the model"
-    )
-    memory_limit: Annotated[str, Field(pattern=r"^[1-9][0-9]*[mg]$")] = Field("4g", description="of the container, in m or g; above it the container is restarted")
-    batching: bool = Field(False, description="run waiting requests together; for clients that all send images of one size")
-    max_batch_size: PositiveInt = Field(8, description="images in one batch")
-    batch_timeout_ms: PositiveFloat = Field(2.0, description="longest wait for a batch to fill")
-
-    @model_validator(mode="after")
-    def _different_ports(self):
-        if self.rest_port == self.grpc_port:
-            raise ValueError(f"rest_port and grpc_port: expected different ports, found {self.rest_port} twice")
         return self
 
 

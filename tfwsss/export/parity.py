@@ -1,7 +1,7 @@
 """The parity contract: an exported segmenter gives the masks of the Keras model, or it does not count as exported.
 
 The check runs in a fresh process that builds the model anew from its weights file, so that nothing of the exporting
-process can help; the ONNX file runs in a second one in which TensorFlow cannot be imported. Both use the CPU.
+process can help; the ONNX file runs in a second one in which TensorFlow cannot be imported. All use the CPU.
 
 Rule, per image: let ``a`` be the Keras logits and ``e = tolerance * (max(a) - min(a))``, the numeric error that float32
 arithmetic in another order can cause. Where an artefact's label k differs from Keras' argmax, ``max_j a_j - a_k <= e``
@@ -40,10 +40,11 @@ class ParityCheck:
         normalization, scales, flip: what the artefacts are exported with.
         sizes: (height, width) of generated photos; each is tried with every number in `batches`.
         photos: paths of JPEG or PNG files, tried one by one, by `serve_bytes` too.
+        tflite_size: height and width that a .tflite file takes; photos, scaled to it, and generated ones are tried with every artefact.
         tolerance: relative numeric error (see the module's rule).
     """
 
-    def __init__(self, weights, *, normalization: Normalization, scales=(1.0,), flip: bool = False, sizes=SIZES, batches=BATCHES, photos=(), tolerance: float = TOLERANCE):
+    def __init__(self, weights, *, normalization: Normalization, scales=(1.0,), flip: bool = False, sizes=SIZES, batches=BATCHES, photos=(), tflite_size=None, tolerance: float = TOLERANCE):
         self._request = {
             "weights": str(Path(weights).resolve()),
             "normalization": asdict(normalization),
@@ -52,6 +53,7 @@ class ParityCheck:
             "sizes": [list(size) for size in sizes],
             "batches": list(batches),
             "photos": [str(Path(photo).resolve()) for photo in photos],
+            "tflite_size": None if tflite_size is None else list(tflite_size),
             "tolerance": tolerance,
         }
 
@@ -74,12 +76,13 @@ class ParityCheck:
         self._process.communicate()
         self._undo.close()
 
-    def compare(self, *, saved_model=None, onnx=None) -> dict:
+    def compare(self, *, saved_model=None, onnx=None, tflite=None) -> dict:
         """Wait for the comparison; once in the block.
 
         Args:
             saved_model: a version's folder, or None.
             onnx: an fp32 file, or None.
+            tflite: a file of `tflite_size`, or None; it gives masks only.
 
         Returns:
             `artefacts`: per artefact its path, the number of images and pixels compared, of pixels that differ within the
@@ -89,7 +92,7 @@ class ParityCheck:
             ExportError: an artefact breaks the rule (the message names artefact, image, pixel, labels, margin and bound), or
                 cannot be loaded or run.
         """
-        artefacts = {"saved_model": saved_model, "onnx": onnx}
+        artefacts = {"saved_model": saved_model, "onnx": onnx, "tflite": tflite}
         self._process.communicate(json.dumps({kind: None if path is None else str(Path(path).resolve()) for kind, path in artefacts.items()}))
         answer = self._folder / "answer.json"
         if not answer.is_file():
@@ -101,12 +104,12 @@ class ParityCheck:
         return result
 
 
-def check_parity(weights, *, normalization: Normalization, saved_model=None, onnx=None, output=None, **settings) -> dict:
+def check_parity(weights, *, normalization: Normalization, saved_model=None, onnx=None, tflite=None, output=None, **settings) -> dict:
     """`ParityCheck` of artefacts that exist already.
 
     Args:
         weights, normalization, settings: see `ParityCheck`.
-        saved_model, onnx: see `ParityCheck.compare`.
+        saved_model, onnx, tflite: see `ParityCheck.compare`.
         output: where to write the result as JSON; it is written only when the check passes.
 
     Returns, raises:
@@ -115,7 +118,7 @@ def check_parity(weights, *, normalization: Normalization, saved_model=None, onn
     if output is not None:
         Path(output).unlink(missing_ok=True)  # an earlier result says nothing about these artefacts
     with ParityCheck(weights, normalization=normalization, **settings) as parity:
-        result = parity.compare(saved_model=saved_model, onnx=onnx)
+        result = parity.compare(saved_model=saved_model, onnx=onnx, tflite=tflite)
     if output is not None:
         write_json(output, result)
     return result

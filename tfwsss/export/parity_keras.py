@@ -24,6 +24,7 @@ from tfwsss.storage.atomic import write_json
 
 SMALLEST_SCORE = 1e-12  # averaged scores below this are equal in the comparison: their logarithm is noise
 SCORE_RESOLUTION = 1e-6
+FIXED_SIZE_IMAGES = 3
 
 
 def smooth_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -130,12 +131,18 @@ def _batches(request: dict):
     for height, width in request["sizes"]:
         for batch in request["batches"]:
             yield f"generated {height}x{width} batch {batch}", np.stack([smooth_image(rng, height, width) for _ in range(batch)]), None
+    fixed = request["tflite_size"]
+    for _ in range(FIXED_SIZE_IMAGES if fixed else 0):
+        yield f"generated {fixed[0]}x{fixed[1]}", smooth_image(rng, *fixed)[np.newaxis], None
     if request["photos"]:
         from tfwsss.data.image import read_image
 
         for photo in map(Path, request["photos"]):
             # Photos are the caller's choice; the limit on their size is for files from elsewhere.
-            yield photo.name, read_image(photo, max_megapixels=math.inf)[np.newaxis], photo.read_bytes() if _decodes_alike(photo) else None
+            pixels = read_image(photo, max_megapixels=math.inf)
+            yield photo.name, pixels[np.newaxis], photo.read_bytes() if _decodes_alike(photo) else None
+            if fixed:
+                yield f"{photo.name} scaled to {fixed[0]}x{fixed[1]}", np.asarray(Image.fromarray(pixels).resize(fixed[::-1], Image.Resampling.BILINEAR))[np.newaxis], None
 
 
 def _decodes_alike(photo: Path) -> bool:
@@ -150,6 +157,17 @@ def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, lo
     files = [encoded] if encoded is not None else [tf.io.encode_png(image).numpy() for image in images]
     answers = loaded.signatures["serve_bytes"](image_bytes=tf.constant(files))["mask_png_bytes"].numpy()
     comparison.masks(f"{name} (serve_bytes)", logits, np.stack([tf.io.decode_png(answer, channels=1).numpy()[:, :, 0] for answer in answers]))
+
+
+def _check_tflite(path: str, comparison: Comparison, request: dict, cases) -> None:
+    try:
+        runner = tf.lite.Interpreter(model_path=path).get_signature_runner("serving_default")
+    except ValueError as error:
+        raise ExportError(f"{path}: LiteRT does not load it: {str(error).splitlines()[0]}") from None
+    for number, (name, _) in enumerate(cases):
+        with np.load(_case(request, number), allow_pickle=False) as case:
+            if case["images"].shape[:3] == (1, *request["tflite_size"]):
+                comparison.masks(name, case["logits"], runner(images=case["images"])["mask"])
 
 
 def answer_cases(request: dict) -> list[tuple[str, bytes | None]]:
@@ -172,12 +190,13 @@ def _case(request: dict, number: int) -> Path:
 
 
 def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dict) -> dict:
-    """Compare artefacts with the answers; `artefacts` holds the paths `saved_model` and `onnx`, or None.
+    """Compare artefacts with the answers; `artefacts` holds the paths `saved_model`, `onnx` and `tflite`, or None.
 
     Raises:
         ExportError: see `tfwsss.export.parity`.
     """
-    saved_model, onnx = (Comparison(path, request["tolerance"]) if path else None for path in (artefacts["saved_model"], artefacts["onnx"]))
+    comparisons = {kind: Comparison(path, request["tolerance"]) for kind, path in artefacts.items() if path}
+    saved_model, onnx = comparisons.get("saved_model"), comparisons.get("onnx")
     with ThreadPoolExecutor(1) as beside:
         found = beside.submit(run_fresh, artefacts["onnx"], request["folder"]) if onnx else None
         if saved_model:
@@ -185,6 +204,8 @@ def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dic
             for number, (name, encoded) in enumerate(cases):
                 with np.load(_case(request, number), allow_pickle=False) as case:
                     _check_saved_model(loaded, saved_model, name, case["images"], encoded, case["logits"], case["scores"])
+        if "tflite" in comparisons:
+            _check_tflite(artefacts["tflite"], comparisons["tflite"], request, cases)
         if onnx and found:
             for number, ((name, _), outputs) in enumerate(zip(cases, found.result(), strict=True)):
                 with np.load(_case(request, number), allow_pickle=False) as case:
@@ -193,7 +214,7 @@ def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dic
                     if "scores" in outputs:
                         onnx.scores(name, case["logits"], case["scores"], outputs["scores"])
     return {
-        "artefacts": {kind: comparison.result() for kind, comparison in (("saved_model", saved_model), ("onnx", onnx)) if comparison},
+        "artefacts": {kind: comparison.result() for kind, comparison in comparisons.items()},
         "tolerance": request["tolerance"],
         "sizes": request["sizes"],
         "batches": request["batches"],

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
+from ..mask_png import mask_png
 from .admission import Ticket
 from .ascii_json import AsciiJSON
 from .failures import RequestError, UnknownModel
-from .pictures import mask_png
 from .request import Endpoint, failure
 from .service import Service
 from .tensors import InferRequest, parse_request, parsing_cost, render_response

@@ -9,10 +9,11 @@ from python_multipart.exceptions import FormParserError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..mask_png import mask_png
 from .admission import Ticket
 from .ascii_json import AsciiJSON
 from .failures import RequestError, UnsupportedMediaType
-from .pictures import mask_png, overlay_file
+from .pictures import overlay_file
 from .service import Service
 
 OUTPUTS = ("mask", "overlay", "json")

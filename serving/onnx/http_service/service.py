@@ -13,6 +13,7 @@ import numpy as np
 
 from ..cancellation import Cancellation
 from ..images import reading_cost
+from ..mask_png import mask_png
 from ..segmenter import Segmenter
 from . import process_memory
 from .admission import Admission, Ticket
@@ -20,7 +21,6 @@ from .batcher import Batcher
 from .budget import Budget, divide
 from .failures import Busy
 from .metrics import Metrics
-from .pictures import mask_png
 from .settings import Settings
 
 BYTES_PER_PIXEL = 8  # of a photo that is segmented: its array, the array padded for tiles, the mask twice

@@ -32,12 +32,18 @@ def test_a_second_version_beside_the_first(finished, tiny_config, tmp_path, cli)
     first = digests(work / "export/saved_model/1")
     assert "assets.extra/tf_serving_warmup_requests" in first
 
-    changed = (*arguments, "--set", "export.version=2", "--set", "export.registered_model=animals", "--set", "export.precisions=[fp32]")
+    changed = (*arguments, "--set", "export.version=2", "--set", "export.tflite=[64, 80]", "--set", "export.registered_model=animals", "--set", "export.precisions=[fp32]")
     done = cli(tmp_path, *changed)
     assert done.returncode == 0, done.stderr
     assert digests(work / "export/saved_model/1") == first
     assert labels(work) == {"stable": 1, "canary": 2}
     assert sorted(path.name for path in (work / "export/saved_model").iterdir()) == ["1", "2"]
+    assert {path.parent.name for path in (work / "export/bundle/triton/model_repository/segmenter").glob("*/model.onnx")} == {"1", "2"}
+    assert "versions: 1\n    versions: 2" in (work / "export/bundle/triton/model_repository/segmenter/config.pbtxt").read_text()
+    tflite = json.loads((work / "export/parity.json").read_text())["artefacts"]["tflite"]
+    assert tflite["path"] == "model.tflite" and tflite["images"] >= 6 and tflite["pixels"] == tflite["images"] * 64 * 80
+    card = (work / "export/bundle/hugging_face/README.md").read_text()
+    assert "`model.tflite` is for LiteRT: one photo of 64x80 pixels" in card and (work / "export/bundle/hugging_face/model.tflite").is_file()
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     parity = json.loads((work / "export/parity.json").read_text())
     for name in ("animals", "animals-images"):
