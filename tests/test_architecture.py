@@ -32,7 +32,7 @@ def test_no_module_is_called_after_nothing():
 def test_every_preset_ships_with_the_package():
     from tfwsss.config.files import PRESET_FOLDER, load_config, preset_names
 
-    assert {"demo-scenes", "voc-animals", "voc-animals-mobilenet", "voc-animals-supervised", "voc12-psa-resnet38", "voc12-psa-vgg16", "voc12-resnet38"} <= set(preset_names())
+    assert {"demo-scenes", "magnetic-tile", "voc-animals", "voc-animals-mobilenet", "voc-animals-supervised", "voc12-psa-resnet38", "voc12-psa-vgg16", "voc12-resnet38"} <= set(preset_names())
     for name in preset_names():
         load_config(name)
         assert (PRESET_FOLDER / f"{name}.yaml").read_text().startswith("#"), f"{name}: a preset begins with what it is for"
