@@ -52,7 +52,8 @@ def merge_classes(dataset: Dataset, groups: Mapping[str, Sequence[str]]) -> Data
     Raises:
         DataError: a member is no class of the data set or in two groups, or two classes would have one name.
     """
-    known, into = set(dataset.classes), {}
+    known = set(dataset.classes)
+    into: dict[str, str] = {}
     for name, members in groups.items():
         for member in members:
             if member not in known:
