@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from tfwsss import __version__
-from tfwsss.errors import TfwsssError
+from tfwsss.errors import ImageError, TfwsssError
 
 from .terminal import console
 
@@ -35,7 +35,6 @@ OUTER = {
     "tensorflow": "OpError",
     "google": "",  # protobuf
 }
-_NODE = re.compile(r"\{\{[^{}]*\}\}\s*")  # where in TensorFlow's graph an error arose
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
@@ -63,8 +62,9 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    where = _NODE.match(lines[0])  # an error of our own in an input pipeline comes as TensorFlow's, with its text
-    return redact(lines[0][where.end() :].removeprefix("ImageError: ") if where else f"{type(error).__name__}: {lines[0]}")
+    # An error of ours in an input pipeline comes as TensorFlow's, its text behind names of the graph.
+    _, found, own = lines[0].partition(f" {ImageError.__name__}: ")
+    return redact(own if found and type(error).__module__.startswith("tensorflow") else f"{type(error).__name__}: {lines[0]}")
 
 
 def write_log(error: BaseException) -> Path | None:

@@ -58,7 +58,6 @@ def _onnx_session(function: Callable[[Any], dict[str, Any]]) -> Callable[[np.nda
     options.intra_op_num_threads = usable_cores()
     # Threads that wait for work must not take the cores from those that read, refine and write.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.dynamic_block_base", "4")
     session = onnxruntime.InferenceSession(converted(function).SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda photos: dict(zip(names, session.run(names, {"images": photos}), strict=True))

@@ -101,8 +101,11 @@ def test_a_photo_that_cannot_be_read_in_a_training_is_named_without_the_graph():
         raise ImageError("photos/a.jpg: truncated")
 
     samples = tf.data.Dataset.range(1).map(lambda index: tf.numpy_function(read, [index], tf.float32))
-    error = _raised(lambda: next(iter(samples)))
-    assert is_outer(error) and one_line(error) == "photos/a.jpg: truncated"
+    for pipeline in (samples, samples.prefetch(1)):
+        error = _raised(lambda pipeline=pipeline: next(iter(pipeline)))
+        assert is_outer(error) and one_line(error) == "photos/a.jpg: truncated"
+    framed = tf.errors.UnknownError(None, None, "Error in user-defined function passed to MapDataset:1 transformation: ImageError: b.jpg: damaged\nmore")
+    assert one_line(framed) == "b.jpg: damaged"
 
 
 def test_messages_name_the_path_and_no_password():
