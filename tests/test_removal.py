@@ -18,6 +18,7 @@ KNOWN = {
     ("pipelines/engine/ownership.py", "_remove_empty"): "empty folders; tests/pipelines/engine/test_ownership.py",
     ("pipelines/engine/tracking.py", "_make_store"): "a store that a kill left half-made, by its exact name; tests/pipelines/engine/test_tracking.py",
     ("pipelines/engine/outbox.py", "_write"): "what has been sent; tests/pipelines/engine/test_outbox.py",
+    ("pipelines/deployment/hugging_face.py", "write_hugging_face"): "the copies of an earlier bundle, by their names; tests/pipelines/deployment/test_bundle.py",
     ("pipelines/stages/export.py", "_replace"): "an earlier export of the same version; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/export.py", "run"): "export/unchecked, made by the stage; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/exchange/exporting.py", "export_labels"): "its temporary folder, a place that is taken is refused; tests/exchange/test_command.py",
