@@ -20,6 +20,7 @@ KNOWN = {
     ("pipelines/engine/outbox.py", "_write"): "what has been sent; tests/pipelines/engine/test_outbox.py",
     ("pipelines/labelling/ray_cluster.py", "results"): "an empty file of its own, by a random name; tests/pipelines/labelling/test_ray_cluster.py",
     ("pipelines/labelling/ray_cluster.py", "stop"): "the temporary folder that it made; tests/pipelines/labelling/test_ray_cluster.py",
+    ("pipelines/deployment/hugging_face.py", "write_hugging_face"): "the copies of an earlier bundle, by their names; tests/pipelines/deployment/test_bundle.py",
     ("pipelines/stages/export.py", "_replace"): "an earlier export of the same version; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/export.py", "run"): "export/unchecked, made by the stage; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/exchange/exporting.py", "export_labels"): "its temporary folder, a place that is taken is refused; tests/exchange/test_command.py",

@@ -14,13 +14,15 @@ _FILES = ("model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.tflite")
 
 
 def write_hugging_face(config: Config, work: Path, exported: Exported, target: Path) -> None:
-    """Write the folder for a finished run.
+    """Write the folder for a finished run; what an earlier bundle has left there of a kind that this export has not goes.
 
     Raises:
         StageError, DataError: a record of the run is missing or damaged.
     """
     files = [name for name in _FILES if (work / "export" / name).is_file()]
     card = model_card(config, read_facts(config, work), exported, files)
+    for name in set(_FILES) - set(files):  # the folder is published as it is
+        (target / name).unlink(missing_ok=True)
     for name in files:
         place(work / "export" / name, target / name)
     labels, palette = exported.metadata["labels"], exported.metadata["palette"]

@@ -83,8 +83,10 @@ class Facts:
 
 
 def read_facts(config: Config, work: Path) -> Facts:
-    """Raises:
-    StageError, DataError: a record is missing or damaged.
+    """What the records of a finished run say.
+
+    Raises:
+        StageError, DataError: a record is missing or damaged.
     """
     train, val = (usable_split(config, work, split) for split in ("train", "val"))
     assert train is not None  # every data set has training photos

@@ -13,8 +13,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from tfwsss import __version__
-from tfwsss.errors import ImageError, TfwsssError
+from tfwsss import __version__, errors
+from tfwsss.errors import TfwsssError
 
 from .terminal import console
 
@@ -35,6 +35,7 @@ OUTER = {
     "tensorflow": "OpError",
     "google": "",  # protobuf
 }
+_OURS = re.compile(rf"\b({'|'.join(name for name in vars(errors) if name.endswith('Error'))}): ")
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
@@ -63,8 +64,8 @@ def one_line(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     # An error of ours in an input pipeline comes as TensorFlow's, its text behind names of the graph.
-    _, found, own = lines[0].partition(f" {ImageError.__name__}: ")
-    return redact(own if found and type(error).__module__.startswith("tensorflow") else f"{type(error).__name__}: {lines[0]}")
+    own = _OURS.search(lines[0]) if type(error).__module__.startswith("tensorflow") else None
+    return redact(lines[0][own.end() :] if own else f"{type(error).__name__}: {lines[0]}")
 
 
 def write_log(error: BaseException) -> Path | None:

@@ -126,3 +126,13 @@ def test_a_missing_record_is_one_line(work, tiny_config, tmp_path):
     (copy / "evaluate/table.json").unlink()
     with pytest.raises(DataError, match="evaluate/table.json: no such file"):
         write_bundle(load_config(str(tiny_config), [f"work_dir={copy}"]), copy)
+
+
+def test_what_an_export_no_longer_has_is_not_published(work, bundle, tiny_config, tmp_path):
+    copy = shutil.copytree(work, tmp_path / "work")
+    (copy / "export/model.int8.onnx").unlink()
+    folder = copy / "export/bundle/hugging_face"
+    (folder / "notes.txt").write_text("mine")
+    write_bundle(load_config(str(tiny_config), [f"work_dir={copy}"]), copy)
+    assert not (folder / "model.int8.onnx").exists() and (folder / "model.onnx").is_file() and (folder / "notes.txt").read_text() == "mine"
+    assert "model.int8.onnx" not in (folder / "README.md").read_text().split("Files of this export")[1].split("\n")[0]

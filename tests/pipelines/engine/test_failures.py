@@ -94,11 +94,12 @@ def test_what_is_ours_is_one_line_too(error):
     assert one_line(error) and "\n" not in one_line(error)
 
 
-def test_a_photo_that_cannot_be_read_in_a_training_is_named_without_the_graph():
+@pytest.mark.parametrize("kind", [ImageError, DataError])
+def test_what_cannot_be_read_in_a_training_is_named_without_the_graph(kind):
     import tensorflow as tf
 
     def read(index):
-        raise ImageError("photos/a.jpg: truncated")
+        raise kind("photos/a.jpg: truncated")
 
     samples = tf.data.Dataset.range(1).map(lambda index: tf.numpy_function(read, [index], tf.float32))
     for pipeline in (samples, samples.prefetch(1)):
