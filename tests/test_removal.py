@@ -18,6 +18,7 @@ KNOWN = {
     ("pipelines/engine/ownership.py", "_remove_empty"): "empty folders; tests/pipelines/engine/test_ownership.py",
     ("pipelines/engine/tracking.py", "_make_store"): "a store that a kill left half-made, by its exact name; tests/pipelines/engine/test_tracking.py",
     ("pipelines/engine/outbox.py", "_write"): "what has been sent; tests/pipelines/engine/test_outbox.py",
+    ("pipelines/labelling/ray_guard.py", "main"): "the temporary folder that its cluster was made in; tests/chaos/test_kill_ray.py",
     ("pipelines/labelling/ray_cluster.py", "results"): "an empty file of its own, by a random name; tests/pipelines/labelling/test_ray_cluster.py",
     ("pipelines/labelling/ray_cluster.py", "stop"): "the temporary folder that it made; tests/pipelines/labelling/test_ray_cluster.py",
     ("pipelines/deployment/hugging_face.py", "write_hugging_face"): "the copies of an earlier bundle, by their names; tests/pipelines/deployment/test_bundle.py",

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import uuid
@@ -25,12 +26,19 @@ from tfwsss.processes import usable_cores
 
 from ..engine.interruption import ENDING
 from ..preflight.executor import executor_problems
-from .distribution import Actor, Distribution
+from .actor import Actor
+from .distribution import Distribution
+from .ray_guard import MARK, start_guard
 from .timing import Timing
 from .work import Item, Job
 
 ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
 OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The exception of a signal that came up inside Ray's compiled code, which makes a SystemError of it; others as they are."""
+    return error.__cause__ or error if isinstance(error, SystemError) else error
 
 
 class RayCluster:
@@ -39,6 +47,7 @@ class RayCluster:
     def __init__(self, runtime: Runtime):
         self.runtime = runtime
         self._own: Path | None = None  # folder of our own cluster
+        self._guard: subprocess.Popen | None = None
         self._entered = False
         self.actors: list[Actor] = []
 
@@ -64,10 +73,11 @@ class RayCluster:
             try:
                 self._init(own)
                 break
-            except BaseException as error:
+            except BaseException as found:
                 self.stop()
+                error = unwrapped(found)
                 if not isinstance(error, Exception):
-                    raise
+                    raise error from None
                 if not attempts_left:
                     said = next(iter(str(error).strip().splitlines()), type(error).__name__)
                     raise StageError(f"Ray {'on this machine' if own else f'at {self.runtime.ray_address}'} cannot be used: {said}") from error
@@ -83,9 +93,13 @@ class RayCluster:
             options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": "127.0.0.1"}
         handlers = {number: signal.getsignal(number) for number in ENDING}
         self._entered = True
+        if self._own is not None:
+            self._guard = start_guard(self._own)
+            os.environ[MARK] = str(self._own)
         try:
             ray.init(address=self.runtime.ray_address or "local", **options)
         finally:
+            os.environ.pop(MARK, None)
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():  # Ray sets its own
                     if handler is not None:
@@ -104,6 +118,9 @@ class RayCluster:
         if self._entered:
             ray.shutdown()
             self._entered = False
+        if self._guard is not None:
+            self._guard.communicate()  # closes its standard input
+            self._guard = None
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
             self._own = None
@@ -121,6 +138,8 @@ class RayCluster:
         mark.touch()
         try:
             yield from Distribution(self, items, job, timing, done, mark)
+        except SystemError as error:
+            raise unwrapped(error) from None
         finally:
             mark.unlink(missing_ok=True)
 

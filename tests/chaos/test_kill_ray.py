@@ -48,6 +48,24 @@ def test_a_signal_ends_the_cluster_too(reference, tmp_path, number):
     assert kill_ray.survivors(folder) == []
 
 
+def test_the_clusters_folder_goes_with_a_command_that_is_killed(reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    clusters = Path("/tmp" if len(str(tmp_path)) > 30 else tmp_path)
+    before = set(clusters.glob("tfwsss-ray-*"))
+    folder = kill_ray.prepared(tmp_path / "run", reference, PHOTOS)
+    command = kill_ray.start(folder, UNTIL)
+    while command.poll() is None and not any("/raylet/raylet " in line for line in kill_ray.processes(folder).values()):
+        time.sleep(0.1)
+    assert set(clusters.glob("tfwsss-ray-*")) > before
+    command.kill()
+    command.wait()
+    assert kill_ray.survivors(folder) == []
+    deadline = time.monotonic() + 30
+    while set(clusters.glob("tfwsss-ray-*")) > before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not set(clusters.glob("tfwsss-ray-*")) > before
+
+
 def test_differences_are_seen(reference, tmp_path):
     folder = kill_ray.prepared(tmp_path / "run", reference, PHOTOS)
     for name in ("cams", "affinity_labels"):

@@ -16,7 +16,7 @@ import pytest
 from tfwsss.config.schema import Runtime
 from tfwsss.errors import DataError, StageError
 from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
-from tfwsss_pipelines.labelling.distribution import Place, places, reason
+from tfwsss_pipelines.labelling.actor import Place, places, reason
 from tfwsss_pipelines.labelling.executor import Local, executor_of
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.work import Work
@@ -134,7 +134,7 @@ def test_a_photo_that_kills_is_lost_and_all_others_are_done_once_they_are_finish
     assert [result for result in results if result is not None] == [2 * number for number in range(24) if number not in (5, 11) and str(number) not in done]
     assert len(results) == 22
     times = Counter(line[0] for line in begun(tmp_path))
-    assert 4 <= times["5"] <= 5 and 4 <= times["11"] <= 5  # with others, and alone
+    assert 3 <= times["5"] <= 5 and 3 <= times["11"] <= 5  # alone, and with others that may end the worker before it begins
     for id, stamp in done.items():
         assert (tmp_path / f"{id}.done").stat().st_mtime_ns == stamp
 
@@ -148,9 +148,13 @@ def test_a_photo_that_kills_is_lost_and_all_others_are_done_once_they_are_finish
 def test_actors_that_others_kill_cost_no_photo(cluster, tmp_path):
     results = iter(cluster.results(photos(60), Noting(tmp_path, seconds=0.2), Timing(), lambda photo: (tmp_path / f"{photo.id}.done").exists()))
     found = [next(results)]
-    for _ in range(2):
-        os.kill(int(begun(tmp_path)[-1][1]), signal.SIGKILL)
-        found += [next(results) for _ in range(20)]
+    killed: set[int] = set()
+    while len(killed) < 2:
+        worker = int(begun(tmp_path)[-1][1])  # the last line may still be of one that is dead
+        if worker not in killed:
+            killed.add(worker)
+            os.kill(worker, signal.SIGKILL)
+        found += [next(results) for _ in range(5)]
     found += list(results)
     assert len(found) == 60 and all(result in (None, 2 * number) for number, result in enumerate(found))
     assert len(list(tmp_path.glob("*.done"))) == 60
