@@ -22,8 +22,9 @@ TESTS ?=
 PROCESSES ?= 2
 COVERAGE ?=
 # What runs without TensorFlow, or does with it what does not depend on its version: once, on the first stack, is enough.
+# Ray is installed beside the first stack only; on the second its tests say that they are skipped.
 ANY_STACK = benchmarks chaos config data/formats densecrf exchange export/runtimes export/test_cpp_loader.py export/test_hostile.py fuzz \
-	mlflow_models pipelines/bench pipelines/deployment $(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py stage.py startup.py \
+	mlflow_models pipelines/bench pipelines/deployment $(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py shards.py stage.py startup.py \
 	terminal.py tracking.py) pipelines/preflight pipelines/proposal pipelines/stages/test_export_versions.py \
 	pipelines/stages/test_without_masks.py pipelines/test_knowledge.py pipelines/test_supervised.py report serving triton test_architecture.py \
 	test_documentation.py weights/test_budgets.py weights/test_hostile.py
@@ -37,7 +38,7 @@ PYDENSECRF = $(shell command -v c++ >/dev/null && test -e "$$($(1) -c '$(HEADERS
 
 $(READY): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint$(call PYDENSECRF,$(PYTHON))]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,lint,ray$(call PYDENSECRF,$(PYTHON))]"
 	touch $@
 
 $(ADDONS_READY): setup.py constraints-addons.txt

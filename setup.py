@@ -21,6 +21,9 @@ OTHER_RUNTIMES = ["openvino>=2024.5", "opencv-python-headless>=4.10", "ai-edge-l
 HTTP_SERVICE = ["starlette>=0.49.1", "uvicorn>=0.30", "h11>=0.16", "prometheus-client>=0.20", "python-multipart>=0.0.27"]
 HTTP_CLIENTS = ["httpx>=0.27", "tritonclient[http]>=2.50", "selenium>=4.25", "schemathesis>=4.20"]
 
+# `runtime.executor: ray`. The core alone: no dashboard, none of its libraries.
+RAY = ["ray>=2.56"]
+
 # Two stacks (docs/stacks.md). The ranges admit both, and nothing between them: pip takes the newest, TensorFlow 2.21 with
 # Keras 3.15, unless the extra `addons` asks for TensorFlow 2.15 with Keras 2.15.
 TENSORFLOW = ">=2.15.1,<2.22," + ",".join(f"!=2.{minor}.*" for minor in range(16, 21))
@@ -85,6 +88,7 @@ setup(
         "imagenet-weights": IMAGENET_WEIGHTS,
         "tf-serving-client": TF_SERVING_CLIENT,
         "serve": HTTP_SERVICE,
+        "ray": RAY,
         "test": [*TF_SERVING_CLIENT, *HTTP_SERVICE, *HTTP_CLIENTS, "pytest>=8", "pytest-cov>=7", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "import-linter>=2.1", "scikit-image>=0.24", "huggingface_hub>=0.30", *OTHER_RUNTIMES],
         "lint": ["ruff>=0.8", "mypy>=1.15", "types-PyYAML>=6"],
     },

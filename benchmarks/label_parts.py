@@ -97,7 +97,7 @@ def main() -> None:
         for name in READ:
             (Path(folder) / name).symlink_to((arguments.work / name).resolve(), target_is_directory=True)
         context = Context(config, Path(folder), NoRun())
-        device, threads = device_names(context)[0], worker_count(config.runtime.workers)
+        device, threads = device_names(config.runtime)[0], worker_count(config.runtime.workers)
         found = {}
         for stage, (work, items) in works(context).items():
             found[stage] = rates(work, items[: arguments.photos + 1], device, threads)

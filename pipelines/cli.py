@@ -15,8 +15,10 @@ from tfwsss.config.files import config_files, preset_names
 from tfwsss.errors import WeightsError
 from tfwsss.training.cluster import find_cluster
 
+from .deployment.command import predict, serve
 from .engine import failures
 from .engine.interruption import Interrupted, ends_at_once, interruptible
+from .engine.sharing import Share
 from .engine.terminal import console, show
 from .exchange.command import labels_app
 from .options import PATH, CodeOption, ConfigArgument, SetOption, WorkOption, path_of
@@ -44,12 +46,34 @@ class ScoredStage(StrEnum):
     label_scores = "label_scores"
 
 
-def _run(config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False) -> Path:
+def _share(text: str) -> Share | None:
+    try:
+        return Share.parse(text) if text else None  # empty where another program fills it in, such as MLflow's
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+ShardOption = Annotated[
+    Share | None, typer.Option("--shard", parser=_share, metavar="I/N", help="Do a part of the photos: this is the I-th of N processes that share the work directory.")
+]
+
+
+def _run(
+    config: Config, source: str, first: str | None, last: str | None, *, force: bool = False, any_code: bool = False, close: bool = False, shard: Share | None = None
+) -> Path:
     """Run stages and show what there is up to the last of them: what later ones have left is of an earlier run, perhaps of other settings."""
+    given = [name for name, value in {"--shard": shard, "--close": close, "--force": force}.items() if value]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} exclude each other")
     runner = _runner(config, source)
+    if shard is not None:
+        from .engine.shards import run_share
+
+        with interruptible():
+            return run_share(runner, shard, first, last, any_code)
     chief = find_cluster().chief
     with interruptible() if chief else ends_at_once():
-        work = runner.run(first, last, force, any_code)
+        work = runner.run(first, last, force, any_code, close)
     if not chief:
         return work
     done = [stage.name for stage in runner.stages[: runner.index(last) + 1 if last else None]]
@@ -101,9 +125,10 @@ def run(
     last: Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Last stage to run.")] = None,
     force: Annotated[bool, typer.Option(help="Run the selected stages anew even if nothing has changed.")] = False,
     any_code: CodeOption = False,
+    shard: ShardOption = None,
 ) -> None:
-    """Run the pipeline: finished stages are reused, an interrupted one goes on."""
-    _run(_load(config, set_, work_dir), config, first, last, force=force, any_code=any_code)
+    """Run the pipeline: finished stages are reused, an interrupted one goes on. With --shard, its photos of the first stage that has not finished."""
+    _run(_load(config, set_, work_dir), config, first, last, force=force, any_code=any_code, shard=shard)
 
 
 @app.command()
@@ -114,9 +139,11 @@ def stage(
     work_dir: WorkOption = None,
     force: Annotated[bool, typer.Option(help="Run it anew even if nothing has changed.")] = False,
     any_code: CodeOption = False,
+    shard: ShardOption = None,
+    close: Annotated[bool, typer.Option("--close", help="Finish a stage whose shards have ended, or say which photos are missing.")] = False,
 ) -> None:
-    """Run one stage; those before it must have finished."""
-    _run(_load(config, set_, work_dir), config, name, name, force=force, any_code=any_code)
+    """Run one stage, or a shard of it; those before it must have finished."""
+    _run(_load(config, set_, work_dir), config, name, name, force=force, any_code=any_code, close=close, shard=shard)
 
 
 @app.command()
@@ -188,51 +215,8 @@ def summary(
     show(compare(tables, [load_table(work, stage.value) for work in against]) if against else summarize(tables))
 
 
-@app.command()
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Photos.", metavar="IMAGE...", parser=path_of)],
-    model: Annotated[Path, typer.Option("--model", **PATH, help="An exported .onnx file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", **PATH, help="Folder for <photo>.png label maps.")] = Path("predictions"),
-    overlay: Annotated[bool, typer.Option(help="Also write <photo>.overlay.jpg.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    max_megapixels: Annotated[float, typer.Option(help="Larger photos are left out before decoding.")] = 50.0,
-    time_limit_s: Annotated[float, typer.Option(help="Seconds that one photo may take.", min=0.1)] = 600.0,
-) -> None:
-    """Segment photos with an exported model."""
-    from .deployment.predict import predict_files
-
-    failed = predict_files(images, model, output, overlay=overlay, device=device, max_megapixels=max_megapixels, time_limit_s=time_limit_s)
-    if failed:
-        raise typer.Exit(2)
-
-
-@app.command()
-def serve(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file.", metavar="MODEL", parser=path_of)],
-    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reachable from this machine only.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads of one run; all cores without it.", min=1)] = None,
-    name: Annotated[str, typer.Option(help="Name of the model in the Open Inference Protocol.")] = "segmenter",
-    max_batch: Annotated[int, typer.Option(help="Photos of one size that run together at most.", min=1)] = 8,
-    queue: Annotated[int, typer.Option(help="Requests in the service at once; more are answered 503.", min=1)] = 64,
-    max_body_mb: Annotated[float, typer.Option(help="Longest request.")] = 32.0,
-    memory_mb: Annotated[float, typer.Option(help="Resident memory of the whole process; 0: the model, a run of its largest tile and 1200 MB.", min=0)] = 0.0,
-    time_limit_s: Annotated[float, typer.Option(help="Seconds for one request.")] = 30.0,
-    write_limit_s: Annotated[float, typer.Option(help="Seconds for a client to read an answer.")] = 30.0,
-    connections: Annotated[int, typer.Option(help="Open at once.", min=1)] = 512,
-    connections_per_address: Annotated[int, typer.Option(help="Of them from one address.", min=1)] = 256,
-    allow_host: Annotated[list[str] | None, typer.Option(help="A name that clients call the service by, besides this machine's own; * allows all.", metavar="NAME")] = None,
-    max_megapixels: Annotated[float, typer.Option(help="Larger photos are refused before decoding.")] = 50.0,
-    warm_up: Annotated[list[str] | None, typer.Option(help="Size of photos to come; may be given several times.", metavar="WIDTHxHEIGHT")] = None,
-) -> None:
-    """Serve an exported model over HTTP: Open Inference Protocol, POST /segment, /metrics, and a page at /."""
-    from .deployment.serve import serve_model
-
-    limits = {"name": name, "max_batch": max_batch, "queue": queue, "max_body_mb": max_body_mb, "memory_mb": memory_mb, "time_limit_s": time_limit_s}
-    limits |= {"write_limit_s": write_limit_s, "connections": connections, "connections_per_address": connections_per_address}
-    options = {"host": host, "port": port, "device": device, "threads": threads, "max_megapixels": max_megapixels, "allow_host": tuple(allow_host or ())}
-    serve_model(model, limits, warm_up or ["512x512"], **options)
+app.command()(predict)
+app.command()(serve)
 
 
 @app.command("import-weights")

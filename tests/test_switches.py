@@ -291,10 +291,10 @@ def test_val_tags(tmp_path, monkeypatch, value):
     logits = {60: [0.0, 3.0], 70: [-0.1, -2.0], 72: [-1.0, 0.1]}  # by height of the photo
     dataset = context.scored_dataset("val")
     masked = [(sample, dataset.mask(sample)) for sample in dataset.samples]
-    said = np.array([logits[mask.shape[0]] for _, mask in masked])
+    said = {sample.id: np.array(logits[mask.shape[0]]) for sample, mask in masked}
 
-    val_cams.compute_val_cams(context, dataset, said)
-    matrices, count = val_cams.score_val_cams(context, dataset, threshold=0.4)
+    val_cams.compute_val_cams(context, said)
+    matrices, count = val_cams.score_val_cams(context, threshold=0.4)
     assert count == len(masked)
     kind = {"faithful": "true tags", "corrected": "predicted tags"}[value]
     assert list(matrices) == [f"CAM, {kind}", f"walk, {kind}"]
@@ -312,8 +312,8 @@ def test_val_tags(tmp_path, monkeypatch, value):
 
     # What is on disk is not computed again.
     monkeypatch.setattr("tfwsss.weights.load_model", None)
-    val_cams.compute_val_cams(context, dataset, said)
-    again, _ = val_cams.score_val_cams(context, dataset, threshold=0.4)
+    val_cams.compute_val_cams(context, said)
+    again, _ = val_cams.score_val_cams(context, threshold=0.4)
     for name, matrix in matrices.items():
         np.testing.assert_array_equal(again[name].counts, matrix.counts)
 

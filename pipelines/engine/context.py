@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 
 from tfwsss.config import Config
 from tfwsss.data import Dataset, Split, load_split
 from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json
 from tfwsss.training.cluster import Cluster
+
+from .quarantine import place, read_quarantine
+from .sharing import Part, behind_gate
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
@@ -56,8 +62,8 @@ class NoRun:
         return True
 
 
-def usable_split(config: Config, work: Path, split: Split) -> Dataset | None:
-    """A split without its quarantined photos.
+def usable_split(config: Config, work: Path, split: Split, stages: Iterable[str] = ()) -> Dataset | None:
+    """A split without its quarantined photos, those among them that `stages` have lost.
 
     Raises:
         StageError: the data stage has not run.
@@ -68,7 +74,9 @@ def usable_split(config: Config, work: Path, split: Split) -> Dataset | None:
     dataset = load_split(config.data, split, work)
     if dataset is None:
         return None
-    return dataclasses.replace(dataset.subset(usable[split]), unscored=frozenset(usable["unscored"][split]))
+    dataset = dataclasses.replace(dataset.subset(usable[split]), unscored=frozenset(usable["unscored"][split]))
+    lost = {(photo.id, photo.photo) for stage in stages for photo in read_quarantine(work / stage)}
+    return dataset.subset(sample.id for sample in dataset.samples if (sample.id, place(sample.image)) not in lost) if lost else dataset
 
 
 def weights_path(work: Path, stage: str) -> Path:
@@ -85,6 +93,9 @@ class Context:
         work: the run's work directory.
         run: the stage's MLflow run; a `NoRun` on workers that are not the chief.
         cluster: the processes that work on the stage; only the chief writes.
+        share: which photos to do where others do the rest; None: all.
+        before: names of the stages whose lost photos it does without: those before it, and itself.
+        token: tells this context from others, also in other processes.
     """
 
     config: Config
@@ -92,12 +103,36 @@ class Context:
     run: StageRun
     _datasets: dict = field(default_factory=dict)
     cluster: Cluster = field(default_factory=Cluster)
+    share: Part | None = None
+    before: tuple[str, ...] = ()
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _kept: dict[Callable, Any] = field(default_factory=dict)
+    _closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._kept.clear()
+        self._closing.__exit__(*error)
+
+    def kept(self, make: Callable[[Context], contextlib.AbstractContextManager]) -> Any:
+        """What lives from its first use to the end of the stage: entered then, left at the end of the context's block."""
+        if make not in self._kept:
+            self._kept[make] = self._closing.enter_context(make(self))
+        return self._kept[make]
 
     def folder(self, name: str) -> Path:
         """A folder below the work directory, created."""
         folder = self.work / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no other shard is within one; for what all shards need and one makes."""
+        with behind_gate(self.work) if self.share is not None else contextlib.nullcontext():
+            yield
 
     @overload
     def dataset(self, split: Literal["train"]) -> Dataset: ...
@@ -115,5 +150,5 @@ class Context:
     def scored_dataset(self, split: Split) -> Dataset | None:
         """Usable photos of a split with their masks, for evaluation and report only."""
         if split not in self._datasets:
-            self._datasets[split] = usable_split(self.config, self.work, split)
+            self._datasets[split] = usable_split(self.config, self.work, split, self.before)
         return self._datasets[split]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,11 +13,12 @@ from tfwsss.errors import StageError
 from tfwsss.storage.atomic import read_json, remove_leftovers
 from tfwsss.training.cluster import find_cluster
 
+from ..preflight.executor import executor_problems
 from ..preflight.inputs import named_paths, number_of_classes, photo_folders
 from ..preflight.places import work_problems
 from ..preflight.weights import download_warnings, misfits, weight_problems
 from .contents import contents_of
-from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun
+from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun, StageRun
 from .ownership import (
     check_files,
     clear,
@@ -30,20 +30,12 @@ from .ownership import (
     write_record,
 )
 from .progress import console
-from .stage import Stage, fingerprint, recipe, settings_of
+from .quarantine import FILE as QUARANTINE
+from .quarantine import PhotosLost, add_to_quarantine, read_quarantine
+from .shards import require_all
+from .sharing import Part, only_one
+from .stage import Stage, digest, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
-
-
-@contextlib.contextmanager
-def _only_one(work: Path):
-    """Two runs in one work directory would overwrite each other's files."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StageError(f"{work}: another tfwsss process is working in this directory") from None
-        yield
 
 
 class Runner:
@@ -73,34 +65,44 @@ class Runner:
             raise StageError(f"no stage {name!r}; the stages are {', '.join(names)}")
         return names.index(name)
 
-    def run(self, first: str | None = None, last: str | None = None, force: bool = False, any_code: bool = False) -> Path:
-        """Run the stages from `first` to `last` (default: all), those before `first` must have finished.
-
-        With `force` the selected stages run anew even if nothing changed. With `any_code` results that other code made of the
-        same settings and data count as finished, and an interrupted stage goes on. Returns the work directory.
+    def selection(self, first: str | None, last: str | None) -> tuple[int, int]:
+        """Positions of the first and the last stage that a command means.
 
         Raises:
-            StageError: unknown stage, a missing predecessor, the work directory is in use, or holds what is not of this run.
+            StageError: a stage is unknown, or they are the wrong way round.
         """
         begin = self.index(first) if first else 0
         end = self.index(last) if last else len(self.stages) - 1
         if begin > end:
             raise StageError(f"--from {first} comes after --until {last}")
+        return begin, end
+
+    def run(self, first: str | None = None, last: str | None = None, force: bool = False, any_code: bool = False, closing: bool = False) -> Path:
+        """Run the stages from `first` to `last` (default: all), those before `first` must have finished.
+
+        With `force` the selected stages run anew even if nothing changed. With `any_code` results that other code made of the
+        same settings and data count as finished, and an interrupted stage goes on. With `closing` the last stage must be one whose
+        shards have left all photos. Returns the work directory.
+
+        Raises:
+            StageError: unknown stage, a missing predecessor, the work directory is in use, or holds what is not of this run.
+        """
+        begin, end = self.selection(first, last)
         if self.cluster.workers == 1:
-            self._begin(begin, end)
-            with _only_one(self.work):
-                self._run_selected(begin, end, force, any_code, contextlib.nullcontext)
+            self.begin(begin, end)
+            with only_one(self.work):
+                self._run_selected(begin, end, force, any_code, contextlib.nullcontext, closing)
             return self.work
         from .workers import Orders
 
         orders = Orders(self.cluster, self.config)
         if not self.cluster.chief:
-            orders.follow(self.stages, lambda stage: stage.run(Context(self.config, self.work, NoRun(), cluster=self.cluster)))
+            orders.follow(self.stages, lambda stage: stage.run(self.context(stage, NoRun())))
             return self.work
         with orders.given(self.stages):  # from here on the others hear of an error
-            self._begin(begin, end)
-            with _only_one(self.work):
-                self._run_selected(begin, end, force, any_code, orders.stage)
+            self.begin(begin, end)
+            with only_one(self.work):
+                self._run_selected(begin, end, force, any_code, orders.stage, closing)
         return self.work
 
     def require_ready(self, begin: int = 0, end: int | None = None) -> list[str]:
@@ -121,7 +123,7 @@ class Runner:
         refuse_inputs(named_paths(self.config, self.files), self.stages, self.work, written)
         require_own_folders(stages, self.work)
         finished = frozenset(stage.name for stage in self.stages if read_record(stage, self.work).get("finished"))
-        problems = [*weight_problems(self.config, finished), *work_problems(self.config, folders)]
+        problems = [*executor_problems(self.config.runtime), *weight_problems(self.config, finished), *work_problems(self.config, folders)]
         if not problems:
             to_train = [stage.name for stage in stages[begin:] if stage.name not in finished]
             problems = misfits(self.config, lambda: number_of_classes(self.config), to_train)
@@ -134,12 +136,13 @@ class Runner:
         """All folders that stages write."""
         return [folder for stage in self.stages for folder in stage.folders(self.work)]
 
-    def _begin(self, begin: int, end: int) -> None:
+    def begin(self, begin: int, end: int) -> None:
+        """`require_ready`, and show its warnings."""
         for warning in self.require_ready(begin, end):
             console.print(warning, style="yellow", markup=False)
 
     def _run_selected(
-        self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager]
+        self, begin: int, end: int, force: bool, any_code: bool, together: Callable[[Stage], contextlib.AbstractContextManager], closing: bool
     ) -> None:
         remove_leftovers(self.work, below=False)
         contents = contents_of(self.work)
@@ -147,12 +150,8 @@ class Runner:
             open_runs.callback(contents.save)
             tracking = None
             for position, stage in enumerate(self.stages[: end + 1]):
-                record = read_record(stage, self.work)
-                self._identify(stage)
-                other_code = record.get("recipe") == self.recipes[stage.name] and record["fingerprint"] != self.fingerprints[stage.name]
                 anew = force and position >= begin
-                if other_code and any_code and not anew:
-                    self.fingerprints[stage.name] = record["fingerprint"]  # what was made of it is of this one
+                record = self.identify(stage, any_code and not anew)
                 finished = record.get("finished") and record["fingerprint"] == self.fingerprints[stage.name]
                 if finished and not anew and (gone := check_files(stage, self.work, contents)):
                     if position < begin:
@@ -160,11 +159,13 @@ class Runner:
                     console.print(f"  {gone[0]}{f' and {len(gone) - 1} more' if len(gone) > 1 else ''}: gone; stage {stage.name} makes it again", markup=False)
                     finished = False
                 if position < begin and not finished:
-                    raise StageError(self._not_there(stage, record, other_code))
+                    raise StageError(self.not_there(stage, record))
                 if finished and not anew:
                     console.print(f"[green]✓[/] {stage.name}: unchanged, reused")
                     continue
-                if other_code and not any_code:
+                if closing and position == end:
+                    require_all(self, stage, record)
+                if self._made_by_other_code(stage, record):
                     console.print(f"{stage.name}: made by other code, runs anew")
                 if tracking is None:
                     tracking = self._open_tracking(open_runs)
@@ -174,12 +175,12 @@ class Runner:
         if tracking is None and ((self.work / UNSENT).exists() or (opened.exists() and opened.read_bytes().strip() != b"[]")):
             self._tracker().settle()
 
-    @staticmethod
-    def _not_there(stage: Stage, record: dict, other_code: bool) -> str:
+    def not_there(self, stage: Stage, record: dict) -> str:
+        """Why a stage that should have finished has not."""
         again = f"run it first (tfwsss run CONFIG --until {stage.name})"
         if not record.get("finished"):
             return f"stage {stage.name} has not finished: {again}"
-        if other_code:
+        if self._made_by_other_code(stage, record):
             return f"stage {stage.name} was made by other code, perhaps another version of tfwsss: {again}, or take it as it is with --any-code"
         return f"stage {stage.name} has changed settings or inputs: {again}"
 
@@ -213,7 +214,7 @@ class Runner:
             before = contents.digests(kept_files(stage, self.work))
             run.params(settings_of(stage, self.config))
             with together(stage):
-                metrics = stage.run(Context(self.config, self.work, run, cluster=self.cluster)) or {}
+                metrics = self._without_lost(stage, run)
             seconds = time.monotonic() - started
             run.metrics({**metrics, "seconds": seconds})
             list_files(stage, self.work, contents, before)
@@ -221,7 +222,37 @@ class Runner:
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if "/" not in name)
         console.print(f"[green]✓[/] {stage.name} in {seconds:.0f} s  {shown}")
 
-    def _identify(self, stage: Stage) -> None:
+    def context(self, stage: Stage, run: StageRun, share: Part | None = None) -> Context:
+        """What a stage gets."""
+        names = tuple(one.name for one in self.stages[1 : self.index(stage.name) + 1])  # the first one's quarantine is in its list of usable photos
+        return Context(self.config, self.work, run, cluster=self.cluster, share=share, before=names)
+
+    def _without_lost(self, stage: Stage, run: StageRun) -> dict[str, float]:
+        """Run a stage, and again without the photos that killed their workers, until none does."""
+        folder = self.work / stage.name
+        while True:
+            with self.context(stage, run) as context:
+                try:
+                    metrics = stage.run(context) or {}
+                    break
+                except PhotosLost as error:
+                    add_to_quarantine(folder, error.photos)
+                    for photo in error.photos:
+                        console.print(f"  {photo.id}: left out, {photo.reason}", style="yellow", markup=False)
+        if lost := read_quarantine(folder) if stage is not self.stages[0] else []:
+            metrics["quarantined"] = len(lost)
+            run.artifact(folder / QUARANTINE)
+            console.print(f"  {len(lost)} photos killed their workers and were left out: {folder / QUARANTINE}", style="yellow", markup=False)
+        return metrics
+
+    def _made_by_other_code(self, stage: Stage, record: dict) -> bool:
+        return record.get("recipe") == self.recipes[stage.name] and record["fingerprint"] != self.fingerprints[stage.name]
+
+    def identify(self, stage: Stage, any_code: bool) -> dict:
+        """Find a stage's fingerprint, after those of the stages before it. Returns the record that it has left.
+
+        With `any_code` the fingerprint of a result that other code has made of the same is taken over.
+        """
         if stage.signatures is not None:
             digests = stage.signatures(self.config, self.work)
         else:
@@ -229,5 +260,11 @@ class Runner:
             missing = [name for name in stage.data if name not in digests]
             if missing:
                 raise StageError(f"stage {stage.name} needs the data stage's result: run it first (tfwsss run CONFIG --until data)")
-        self.fingerprints[stage.name] = fingerprint(stage, self.config, self.fingerprints, digests)
-        self.recipes[stage.name] = recipe(stage, self.config, self.recipes, digests)
+        lost = {name: sorted(photo[:2] for photo in read_quarantine(self.work / name)) for name in stage.needs if name != self.stages[0].name}
+        results = [{name: digest([own, lost[name]]) if lost.get(name) else own for name, own in known.items()} for known in (self.fingerprints, self.recipes)]
+        self.fingerprints[stage.name] = fingerprint(stage, self.config, results[0], digests)
+        self.recipes[stage.name] = recipe(stage, self.config, results[1], digests)
+        record = read_record(stage, self.work)
+        if any_code and self._made_by_other_code(stage, record):
+            self.fingerprints[stage.name] = record["fingerprint"]  # what was made of it is of this one
+        return record

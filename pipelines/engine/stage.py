@@ -25,6 +25,8 @@ class Stage:
     Attributes:
         name: also the name of its folder below the work directory.
         run: does the work and returns metrics; goes on where a killed run stopped.
+        photos: of a stage that leaves files for each photo: makes those of the photos that are `context.share`'s, as `run` does
+            first, and returns counts of them as metrics.
         needs: stages whose results it reads.
         data: digests of the data stage it depends on ("train", "val", "train_masks", "val_masks").
         signatures: for the first stage, function (config, work directory) -> its own `data` digests, known before anything has run.
@@ -40,6 +42,7 @@ class Stage:
 
     name: str
     run: Callable
+    photos: Callable | None = None
     needs: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     signatures: Callable[[Config, Path], dict[str, str]] | None = None

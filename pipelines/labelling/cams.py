@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfwsss.data import Dataset
+from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
 from tfwsss.storage.artifacts import save_cam
 
@@ -23,6 +23,14 @@ class Tagged(NamedTuple):
 
     sample: Sample
     tags: np.ndarray
+
+    @property
+    def id(self) -> str:
+        return self.sample.id
+
+    @property
+    def image(self) -> Path:
+        return self.sample.image
 
 
 class Scaled(NamedTuple):
@@ -50,6 +58,13 @@ class Mapped(NamedTuple):
     size: tuple[int, int]
     classes: np.ndarray
     maps: list[np.ndarray]
+
+
+def cams_of_split(context: Context, timing: Timing, split: Split, folder: str) -> Work[Tagged, Scaled, Mapped, None]:
+    """`cam_work` for the photos of a split and a folder below the work directory."""
+    dataset = context.dataset(split)
+    assert dataset is not None  # whoever asks has found photos in it
+    return cam_work(context, dataset, context.work / folder, timing)
 
 
 def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -> Work[Tagged, Scaled, Mapped, None]:

@@ -64,13 +64,51 @@ class _Ready:
             return batch
 
 
-class _Run(Generic[Item, Loaded, Computed, Result]):
-    def __init__(self, work: Work[Item, Loaded, Computed, Result], timing: Timing, workers: int):
-        self.work, self.timing = work, timing
+class Engine(Generic[Item, Loaded, Computed, Result]):
+    """The threads, from `with Engine(...)` to the end of the block. Arguments as `run_images`."""
+
+    def __init__(self, work: Work[Item, Loaded, Computed, Result], workers: int, devices: tuple[str, ...] = ("/CPU:0",), timing: Timing | None = None):
+        self.work, self.timing = work, timing or Timing()
         self.ready = _Ready()
         self.stopped = threading.Event()
+        used = devices if work.on_device is not None else ()
+        self.window = workers * AHEAD + len(used) * 2 * work.batch
+        self._made: dict[str, Future] = {}
+        self._devices = [threading.Thread(target=self.use_device, args=(name,), name=f"device {name}", daemon=True) for name in used]
         self.readers = ThreadPoolExecutor(workers, "reader")
         self.finishers = ThreadPoolExecutor(workers, "finisher")
+
+    def __enter__(self) -> Engine[Item, Loaded, Computed, Result]:
+        for thread in self._devices:
+            thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+        for thread in self._devices:
+            thread.join()
+
+    def start_ready(self) -> Engine[Item, Loaded, Computed, Result]:
+        """`__enter__`, and what the devices need is made now and not with the first photos.
+
+        Raises:
+            The error of the first device whose part cannot be made.
+        """
+        self._made = {thread.name.removeprefix("device "): Future() for thread in self._devices}
+        self.__enter__()
+        for made in self._made.values():
+            made.result()
+        return self
+
+    def results(self, items: Iterable[Item]) -> Iterator[Result]:
+        """As `run_images`; several threads may call it at the same time, each for items of its own."""
+        under_way: deque[_Slot] = deque()
+        for item in items:
+            under_way.append(self.begin(item))
+            if len(under_way) >= self.window:
+                yield under_way.popleft().done.result()
+        while under_way:
+            yield under_way.popleft().done.result()
 
     def begin(self, item: Item) -> _Slot:
         slot: _Slot = _Slot(item)
@@ -95,6 +133,13 @@ class _Run(Generic[Item, Loaded, Computed, Result]):
         """Body of a device's thread."""
         assert self.work.on_device is not None
         compute = None
+        if name in self._made:
+            try:
+                compute = self.work.on_device(name)
+                self._made[name].set_result(None)
+            except BaseException as error:
+                self._made[name].set_exception(error)
+                return
         while batch := self._next_batch():
             try:
                 with self.timing.measure("device"):
@@ -157,21 +202,5 @@ def run_images(
     Raises:
         The first error in the order of the items, whatever its kind.
     """
-    run = _Run(work, timing or Timing(), workers)
-    used = devices if work.on_device is not None else ()
-    window = workers * AHEAD + len(used) * 2 * work.batch
-    threads = [threading.Thread(target=run.use_device, args=(name,), name=f"device {name}", daemon=True) for name in used]
-    for thread in threads:
-        thread.start()
-    under_way: deque[_Slot] = deque()
-    try:
-        for item in items:
-            under_way.append(run.begin(item))
-            if len(under_way) >= window:
-                yield under_way.popleft().done.result()
-        while under_way:
-            yield under_way.popleft().done.result()
-    finally:
-        run.stop()
-        for thread in threads:
-            thread.join()
+    with Engine(work, workers, devices, timing) as engine:
+        yield from engine.results(items)

@@ -34,6 +34,18 @@ class Timing:
         with self._lock:
             return dict(sorted(self._seconds.items(), key=lambda entry: -entry[1]))
 
+    def add(self, seconds: dict[str, float]) -> None:
+        """Seconds by kind that were counted elsewhere."""
+        with self._lock:
+            for kind, more in seconds.items():
+                self._seconds[kind] = self._seconds.get(kind, 0.0) + more
+
+    def take(self) -> dict[str, float]:
+        """{kind: seconds since the last call}."""
+        with self._lock:
+            taken, self._seconds = self._seconds, {}
+        return taken
+
     def shares(self) -> str:
         """For people: "device 61 %, CRF 22 %, ..." of all time that was counted; empty before anything was."""
         found = self.seconds()

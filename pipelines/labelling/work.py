@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from .timing import Timing
 
 Item = TypeVar("Item")  # what names a photo
 Loaded = TypeVar("Loaded")  # what was read of it
@@ -37,3 +40,21 @@ class Work(Generic[Item, Loaded, Computed, Result]):
     on_device: Callable[[str], Compute] | None = None
     group: Callable[[Loaded], Hashable] = _alike
     batch: int = 1
+
+
+class Job(Protocol):
+    """Work that another process can be told to do: data only, no open file, no photo, no network.
+
+    Attributes:
+        folder: below which its results are; whoever does the work must see it.
+        network: whether it runs a network, and wants a GPU where there is one.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def network(self) -> bool: ...
+    def work(self, timing: Timing) -> Work[Any, Any, Any, Any]:
+        """The steps, which measure themselves with the timing."""
+    def devices(self) -> tuple[str, ...]:
+        """The devices of the process that calls it."""

@@ -1,5 +1,6 @@
 """Stage `affinity_labels`: confident foreground and background by two dense-CRF passes over each photo's CAMs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +11,13 @@ from tfwsss.config import NAMED_ALPHAS, FixedAlphas
 from tfwsss.crf import crf_scores_of_alphas
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.storage.artifacts import artifact_path, load_cam, save_label, save_scores
+from tfwsss.storage.artifacts import load_cam, save_label, save_scores
 from tfwsss.storage.atomic import read_json, write_json
 
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
-from ..labelling.photos import each_photo
+from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
 from ..labelling.timing import Timing
 from ..labelling.work import Work
@@ -61,40 +62,52 @@ def used_alphas(work) -> FixedAlphas:
     return FixedAlphas.model_validate(read_json(work / "affinity_labels" / ALPHAS))
 
 
-def _alphas(context: Context, dataset) -> FixedAlphas:
+def _labels(context: Context, timing: Timing, alphas: FixedAlphas) -> Work[Sample, Mapped, Mapped, None]:
+    return label_work(context, context.dataset("train"), context.work / "affinity_labels", alphas, timing)
+
+
+def _alphas(context: Context) -> FixedAlphas:
     wanted = context.config.affinity_labels.alphas
     if isinstance(wanted, FixedAlphas):
         return wanted
     if wanted in NAMED_ALPHAS:
         return NAMED_ALPHAS[wanted]
     total = CamHistogram()
-    count: Work[Sample, Any, Any, CamHistogram] = Work(lambda sample: load_cam(context.work / "cams", sample.id)[1], lambda _, cam: CamHistogram().update(cam))
-    for one in each_photo(context, "background exponents", dataset.samples, count, Timing()):
+    for one in each_photo(context, "background exponents", context.dataset("train").samples, _histogram):
         total.merge(one)
     return choose_alphas(total)
 
 
-def run(context: Context) -> dict[str, float]:
-    settings = context.config.affinity_labels
-    dataset = context.dataset("train")
+def _histogram(context: Context, timing: Timing) -> Work[Sample, Any, Any, CamHistogram]:
+    return Work(lambda sample: load_cam(context.work / "cams", sample.id)[1], lambda _, cam: CamHistogram().update(cam))
+
+
+def make_labels(context: Context) -> dict[str, float]:
     folder = context.folder("affinity_labels")
-    if not (folder / ALPHAS).is_file():
-        write_json(folder / ALPHAS, _alphas(context, dataset).model_dump())
+    with context.alone():
+        if not (folder / ALPHAS).is_file():
+            write_json(folder / ALPHAS, _alphas(context).model_dump())
     alphas = used_alphas(context.work)
     shown = ", ".join(f"{name} {alpha:.3g} (threshold {threshold_of_alpha(alpha):.2f})" for name, alpha in alphas)
     console.print(f"  background exponents: {shown}")
-    todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
+    files = Files(folder, ".png")
+    todo = unfinished(context, context.dataset("train").samples, files)
     if todo:
-        prepare_crf(settings.crf)
-    timing = Timing()
-    for _ in each_photo(context, "affinity_labels", todo, label_work(context, dataset, folder, alphas, timing), timing):
+        prepare_crf(context.config.affinity_labels.crf)
+    for _ in each_photo(context, "affinity_labels", todo, partial(_labels, alphas=alphas), files=files):
         pass
-    return {"images": len(dataset.samples), "computed": len(todo), **{f"alpha_{name}": value for name, value in alphas}}
+    return {"computed": len(todo)}
+
+
+def run(context: Context) -> dict[str, float]:
+    made = make_labels(context)
+    return {"images": len(context.dataset("train")), **made, **{f"alpha_{name}": value for name, value in used_alphas(context.work)}}
 
 
 STAGE = Stage(
     name="affinity_labels",
     run=run,
+    photos=make_labels,
     labelling=True,
     needs=("cams",),
     data=("train",),

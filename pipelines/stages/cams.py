@@ -4,40 +4,42 @@ A photo's tags choose whose maps compete. A class of which nobody knows whether 
 finds it (probability 0.5 or more): with its map times that probability, so that what is known wins where both are as strong.
 """
 
-import numpy as np
+from functools import partial
 
-from tfwsss.data import Dataset
+import numpy as np
 
 from ..engine.context import Context
 from ..engine.stage import Stage
-from ..labelling.cams import Tagged, cam_work
-from ..labelling.photos import each_photo
-from ..labelling.timing import Timing
+from ..labelling.cams import Tagged, cams_of_split
+from ..labelling.photos import Files, each_photo, unfinished
 from .val_cams import classifier_logits
 
 
-def run(context: Context) -> dict[str, float]:
-    from tfwsss.storage.artifacts import artifact_path
+def make_cams(context: Context) -> dict[str, float]:
     from tfwsss.training.loop import make_deterministic
 
-    dataset, folder, timing = context.dataset("train"), context.folder("cams"), Timing()
+    dataset = context.dataset("train")
     make_deterministic(context.config.seed)
-    photos = [Tagged(sample, tags) for sample, tags in zip(dataset.samples, dataset.tag_matrix(), strict=True)]
-    todo = [photo for photo in photos if not artifact_path(folder, photo.sample.id, ".npz").is_file()]
-    todo = _with_unknown(context, dataset, todo)
-    for _ in each_photo(context, "cams", todo, cam_work(context, dataset, folder, timing), timing):
+    tagged = [Tagged(sample, tags) for sample, tags in zip(dataset.samples, dataset.tag_matrix(), strict=True)]
+    files = Files(context.folder("cams"), ".npz")
+    todo = _with_unknown(context, unfinished(context, tagged, files))
+    for _ in each_photo(context, "cams", todo, partial(cams_of_split, split="train", folder="cams"), network=True, files=files):
         pass
-    return {"images": len(photos), "computed": len(todo)}
+    return {"computed": len(todo)}
 
 
-def _with_unknown(context: Context, dataset: Dataset, photos: list[Tagged]) -> list[Tagged]:
+def run(context: Context) -> dict[str, float]:
+    return {"images": len(context.dataset("train"))} | make_cams(context)
+
+
+def _with_unknown(context: Context, photos: list[Tagged]) -> list[Tagged]:
     """The photos with the weights of those of their unknown classes that the classifier finds."""
     doubtful = [photo.sample for photo in photos if photo.sample.unknown]
     if not doubtful:
         return photos
-    logits = classifier_logits(context, dataset, doubtful, "classifier on photos with unknown tags")
-    found = {sample.id: 1.0 / (1.0 + np.exp(-one)) for sample, one in zip(doubtful, logits, strict=True)}
-    return [Tagged(photo.sample, _weights(photo, found[photo.sample.id])) if photo.sample.id in found else photo for photo in photos]
+    logits = classifier_logits(context, "train", doubtful, "classifier on photos with unknown tags")
+    found = {id: 1.0 / (1.0 + np.exp(-one)) for id, one in logits.items()}
+    return [Tagged(photo.sample, _weights(photo, found[photo.id])) if photo.id in found else photo for photo in photos]
 
 
 def _weights(photo: Tagged, probabilities: np.ndarray) -> np.ndarray:
@@ -50,6 +52,7 @@ def _weights(photo: Tagged, probabilities: np.ndarray) -> np.ndarray:
 STAGE = Stage(
     name="cams",
     run=run,
+    photos=make_cams,
     labelling=True,
     tensorflow=True,
     needs=("classifier",),

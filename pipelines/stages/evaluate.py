@@ -10,16 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from tfwsss.crf import dense_crf
-from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
 from tfwsss.report.table import ScoreRow
-from tfwsss.storage.artifacts import artifact_path, keep_label
+from tfwsss.storage.artifacts import keep_label
 
 from ..engine.context import Context, weights_path
 from ..engine.progress import console
 from ..engine.stage import Stage
 from ..labelling.networks import network_on
-from ..labelling.photos import batch_size, each_photo, filled
+from ..labelling.photos import Files, batch_size, each_photo, filled, unfinished
 from ..labelling.refinement import prepare_crf
 from ..labelling.timing import Timing
 from ..labelling.work import Work
@@ -58,21 +57,36 @@ def _segmenter_on(name: str, context: Context, batch: int):
     return compute
 
 
-def _predict(context: Context, dataset: Dataset) -> dict[str, str]:
-    """Label maps of the segmenter on every evaluation photo. Returns {row name: folder name}."""
+def _kinds(context: Context) -> dict[str, str]:
+    """{name of a row: folder below evaluate/}; that of the last one is written last."""
+    kinds = {"segmenter": SINGLE, "segmenter, multi-scale": MULTI}
+    if context.config.evaluate.crf is not None:
+        kinds["segmenter, multi-scale + CRF"] = MULTI_CRF
+    return kinds
+
+
+def segment_photos(context: Context) -> dict[str, float]:
+    """Label maps of the segmenter on every evaluation photo."""
     from tfwsss.training.loop import make_deterministic
 
-    config, settings, timing = context.config, context.config.evaluate, Timing()
-    make_deterministic(config.seed)
-    kinds = {"segmenter": SINGLE, "segmenter, multi-scale": MULTI}
-    if settings.crf is not None:
-        kinds["segmenter, multi-scale + CRF"] = MULTI_CRF
-    folders = {kind: context.folder(f"evaluate/{kind}") for kind in kinds.values()}
-    last = folders[list(kinds.values())[-1]]
-    todo = [sample for sample in dataset.samples if not artifact_path(last, sample.id, ".png").is_file()]
+    dataset = context.scored_dataset("val")
+    if dataset is None or not dataset.samples:
+        return {}
+    make_deterministic(context.config.seed)
+    last = list(_kinds(context).values())[-1]
+    files = Files(context.folder(f"evaluate/{last}"), ".png")
+    todo = unfinished(context, dataset.samples, files)
     if todo:
-        prepare_crf(settings.crf)
-    batch = batch_size(context)
+        prepare_crf(context.config.evaluate.crf)
+    for _ in each_photo(context, "segmenter on the evaluation photos", todo, _segmenting, network=True, files=files):
+        pass
+    return {"segmented": len(todo)}
+
+
+def _segmenting(context: Context, timing: Timing) -> Work[Sample, np.ndarray, Segmented, None]:
+    dataset, settings, batch = context.dataset("val"), context.config.evaluate, batch_size(context)
+    assert dataset is not None
+    folders = {kind: context.folder(f"evaluate/{kind}") for kind in _kinds(context).values()}
 
     def finish(sample: Sample, photo: Segmented) -> None:
         labels = {SINGLE: photo.single.argmax(axis=2), MULTI: photo.multi.argmax(axis=2)}
@@ -83,16 +97,16 @@ def _predict(context: Context, dataset: Dataset) -> dict[str, str]:
             for kind, label in labels.items():  # the last one says that the photo is done
                 keep_label(folders[kind], sample.id, label)
 
-    work = Work(dataset.read, finish, lambda name: _segmenter_on(name, context, batch), lambda photo: photo.shape, batch)
-    for _ in each_photo(context, "segmenter on the evaluation photos", todo, work, timing):
-        pass
-    return kinds
+    return Work(dataset.read, finish, lambda name: _segmenter_on(name, context, batch), lambda photo: photo.shape, batch)
 
 
-def _rows(context: Context, dataset: Dataset) -> list[ScoreRow]:
-    kinds = _predict(context, dataset)
-    folders = {name: context.work / "evaluate" / kind for name, kind in kinds.items()}
-    matrices, masked = score_folders(context, "scores of the segmenter", dataset, folders)
+def _rows(context: Context) -> list[ScoreRow]:
+    segment_photos(context)
+    dataset = context.scored_dataset("val")
+    if dataset is None or not dataset.samples:
+        return []
+    folders = {name: context.work / "evaluate" / kind for name, kind in _kinds(context).items()}
+    matrices, masked = score_folders(context, "scores of the segmenter", "val", dataset.samples, folders)
     if not masked:
         console.print("  no masks for the evaluation photos: the segmenter is not scored")
         return []
@@ -102,15 +116,13 @@ def _rows(context: Context, dataset: Dataset) -> list[ScoreRow]:
 def run(context: Context) -> dict[str, float]:
     learnt_from_masks = context.config.segmenter.labels == "masks"  # then there are no other labels to score
     rows = [] if learnt_from_masks else list(load_table(context.work, "label_scores").rows)
-    validation = context.scored_dataset("val")
-    if validation is not None and validation.samples:
-        rows += _rows(context, validation)
-    return save_table(context, "evaluate", rows)
+    return save_table(context, "evaluate", rows + _rows(context))
 
 
 STAGE = Stage(
     name="evaluate",
     run=run,
+    photos=segment_photos,
     tensorflow=True,
     needs=("label_scores", "segmenter"),
     data=("val", "val_masks"),

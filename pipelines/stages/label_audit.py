@@ -85,14 +85,16 @@ def read_doubts(work: Path) -> list[tuple[str, str, str]]:
     return [(row["photo"], row["class"], row["reason"]) for row in _read(work / CLASSES)]
 
 
+def _audit(context: Context, timing: Timing) -> Work[Sample, Any, Any, list[Doubt]]:
+    share = context.config.pseudo_labels.smallest_share
+    return Work(lambda sample: sample, lambda sample, _: audit_image(context.work, sample.id, sample.tags, share))
+
+
 def run(context: Context) -> dict[str, float]:
-    config, work = context.config, context.work
-    dataset = context.dataset("train")
-    share = config.pseudo_labels.smallest_share
+    work, dataset = context.work, context.dataset("train")
     context.folder(f"{NAME}/pixels")
     doubts, photos = [], []
-    audit: Work[Sample, Any, Any, list[Doubt]] = Work(lambda sample: sample, lambda sample, _: audit_image(work, sample.id, sample.tags, share))
-    for found in each_photo(context, NAME, dataset.samples, audit, Timing()):
+    for found in each_photo(context, NAME, dataset.samples, _audit):
         if found:
             names = "|".join(dataset.classes[doubt.label_class] for doubt in found)
             photos.append(PhotoDoubt(found[0].photo, float(np.mean([doubt.confidence for doubt in found])), names))

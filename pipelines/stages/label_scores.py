@@ -8,6 +8,7 @@ report, nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from tfwsss.storage.atomic import write_json
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
-from ..labelling.photos import each_photo
+from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
 from ..labelling.timing import Timing
 from ..labelling.work import Work
@@ -35,10 +36,11 @@ from .audit_scores import audit_scores, doubtful, true_agreement
 from .left_out import labelled
 from .pseudo_labels import PLAIN, exponents
 from .scoring import label_matrix, save_table, score_folders, score_row
-from .val_cams import classifier_logits, compute_val_cams, score_val_cams
+from .val_cams import classifier_logits, compute_val_cams, score_val_cams, scored_cams
 
 NAME = "label_scores"
 CURVES = "curves.json"
+REFINED = f"{NAME}/cam_crf"
 THRESHOLDS = tuple(np.round(np.arange(0.02, 0.96, 0.02), 2))
 
 
@@ -65,6 +67,12 @@ class PhotoScores(NamedTuple):
 
 def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
     """Of the training photos that have a mask, one after another."""
+    found = each_photo(context, "scores of CAMs and walk", dataset.samples, _scoring)
+    return (scores for scores in found if scores is not None)
+
+
+def _scoring(context: Context, timing: Timing) -> Work[Sample, Any, Any, PhotoScores | None]:
+    dataset = context.scored_dataset("train")
     work, labels, alphas = context.work, dataset.num_classes + 1, exponents(context)
 
     def finish(sample: Sample, mask: Any) -> PhotoScores | None:
@@ -87,29 +95,31 @@ def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
             true_agreement(work, sample, mask, context.config.pseudo_labels.smallest_share),
         )
 
-    scoring: Work[Sample, Any, Any, PhotoScores | None] = Work(dataset.mask, finish)
-    found = each_photo(context, "scores of CAMs and walk", dataset.samples, scoring, Timing())
-    return (scores for scores in found if scores is not None)
+    return Work(dataset.mask, finish)
 
 
 def _refine_cams(context: Context, dataset: Dataset, alpha: float) -> Path:
     """CAMs after a dense CRF -> the folder of label maps that is returned."""
-    config, folder, timing = context.config, context.folder(f"{NAME}/cam_crf"), Timing()
-    normalize = config.switches.crf_scores == "corrected"
-    todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
+    files = Files(context.folder(REFINED), ".png")
+    todo = unfinished(context, dataset.samples, files)
     if todo:
-        prepare_crf(config.affinity_labels.crf)
+        prepare_crf(context.config.affinity_labels.crf)
+    for _ in each_photo(context, "CAM + CRF", todo, partial(_refining, alpha=alpha), files=files):
+        pass
+    return files.folder
+
+
+def _refining(context: Context, timing: Timing, alpha: float) -> Work[Sample, Mapped, Mapped, None]:
+    config, dataset = context.config, context.dataset("train")
+    normalize = config.switches.crf_scores == "corrected"
 
     def finish(sample: Sample, photo: Mapped) -> None:
         with timing.measure("CRF"):
             scores = crf_scores(photo.classes, photo.cam, alpha, photo.image, config.affinity_labels.crf, normalize=normalize)
         with timing.measure("writing"):
-            save_label(folder, sample.id, label_of_scores(photo.classes, scores))
+            save_label(context.work / REFINED, sample.id, label_of_scores(photo.classes, scores))
 
-    work = Work(lambda sample: read_mapped(dataset, context.work / "cams", sample), finish)
-    for _ in each_photo(context, "CAM + CRF", todo, work, timing):
-        pass
-    return folder
+    return Work(lambda sample: read_mapped(dataset, context.work / "cams", sample), finish)
 
 
 def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], dict, dict]:
@@ -143,7 +153,7 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
     best = max(of_alpha, key=lambda alpha: of_alpha[alpha].miou())
     alpha = alpha_of_threshold(threshold)
     masked = dataset.subset(of_photo)
-    refined, count = score_folders(context, "scores of CAM + CRF", masked, {"CAM + CRF": _refine_cams(context, masked, alpha)})
+    refined, count = score_folders(context, "scores of CAM + CRF", "train", masked.samples, {"CAM + CRF": _refine_cams(context, masked, alpha)})
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
         score_row("CAM + CRF", "train", refined["CAM + CRF"], count, classes),
@@ -169,13 +179,22 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
     return rows, curves, facts
 
 
-def _validation_rows(context: Context, dataset: Dataset, logits: np.ndarray, threshold: float) -> list[ScoreRow]:
+def _validation_rows(context: Context, logits: dict[str, np.ndarray], threshold: float) -> list[ScoreRow]:
     """CAMs and walk of the evaluation photos, at the threshold of the training photos' CAMs."""
-    if dataset.masks is None or not context.config.evaluate.cams:
+    dataset = scored_cams(context)
+    if dataset is None:
         return []
-    compute_val_cams(context, dataset, logits)
-    matrices, masked = score_val_cams(context, dataset, threshold)
+    compute_val_cams(context, logits)
+    matrices, masked = score_val_cams(context, threshold)
     return [score_row(name, "val", matrix, masked, dataset.classes) for name, matrix in matrices.items()] if masked else []
+
+
+def map_evaluation_photos(context: Context) -> dict[str, float]:
+    """CAMs and walks of the evaluation photos: what takes the time of this stage and does not depend on other photos."""
+    from tfwsss.training.loop import make_deterministic
+
+    make_deterministic(context.config.seed)
+    return compute_val_cams(context)
 
 
 def run(context: Context) -> dict[str, float]:
@@ -187,8 +206,9 @@ def run(context: Context) -> dict[str, float]:
     if validation is not None and validation.samples:
         # Without training masks: the threshold that the walk's background stands for.
         threshold = metrics.get("cam_best_threshold", threshold_of_alpha(used_alphas(context.work).walk))
-        logits = classifier_logits(context, validation, validation.samples)
-        rows += _validation_rows(context, validation, logits, threshold)
+        found = classifier_logits(context, "val", validation.samples)
+        rows += _validation_rows(context, found, threshold)
+        logits = np.stack([found[sample.id] for sample in validation.samples])
         tags, known = validation.tag_matrix(), validation.known_matrix()
         metrics["classifier_map"] = AveragePrecision(validation.num_classes).update(logits, tags, known).mean()
         tagged = tags.max(axis=1) > 0
@@ -204,6 +224,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name=NAME,
     run=run,
+    photos=map_evaluation_photos,
     labelling=True,
     tensorflow=True,
     needs=("classifier", "cams", "affinity_labels", "affinitynet", "pseudo_labels", "label_audit"),

@@ -7,7 +7,7 @@ pseudo_labels/left_out.csv                   photos no segmenter is trained on, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tfwsss.tag_consistency import agreed_label, missing, normalized
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
-from ..labelling.photos import each_photo
+from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
 from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
@@ -65,7 +65,7 @@ class _Outcome(NamedTuple):
     pixels: int
 
 
-def _outcomes(context: Context, dataset: Dataset) -> list[_Outcome]:
+def _outcomes(context: Context, timing: Timing) -> Work[Sample, Any, Any, _Outcome]:
     work, share = context.work, context.config.pseudo_labels.smallest_share
 
     def outcome(sample: Sample, _) -> _Outcome:
@@ -73,7 +73,7 @@ def _outcomes(context: Context, dataset: Dataset) -> list[_Outcome]:
         lost = missing(load_label(work / PLAIN, sample.id), load_label(work / NORMALISED, sample.id), sample.tags, share)
         return _Outcome(tuple(lost), int(np.count_nonzero(label == IGNORE)), label.size)
 
-    return list(each_photo(context, "tags of the labels", dataset.samples, Work(lambda sample: sample, outcome), Timing()))
+    return Work(lambda sample: sample, outcome)
 
 
 def _left_out(dataset: Dataset, outcomes: list[_Outcome], smallest_share: float) -> list[LeftOut]:
@@ -97,34 +97,44 @@ def _alphas(context: Context) -> tuple[float, ...]:
     return used, *(alpha for alpha in exponents(context) if scored and alpha != used)
 
 
-def run(context: Context) -> dict[str, float]:
+def _label(context: Context, timing: Timing) -> Work[Sample, np.ndarray, np.ndarray, None]:
+    return Work(context.dataset("train").read, labeller(context, timing))
+
+
+def _walk_and_label(context: Context, timing: Timing) -> Work:
+    return walk_work(context, context.dataset("train"), context.work / "cams", context.work / "walk", _alphas(context), timing, labeller(context, timing))
+
+
+def make_labels(context: Context) -> dict[str, float]:
     from tfwsss.training.loop import make_deterministic
 
-    config, settings = context.config, context.config.pseudo_labels
-    smallest_share = settings.smallest_share if config.switches.label_tags == "corrected" else None
-    dataset, timing = context.dataset("train"), Timing()
-    walks, folder = context.folder("walk"), context.folder("pseudo_labels")
-    make_deterministic(config.seed)
-    todo = [sample for sample in dataset.samples if not artifact_path(folder, sample.id, ".png").is_file()]
+    walks = context.folder("walk")
+    make_deterministic(context.config.seed)
+    files = Files(context.folder("pseudo_labels"), ".png")
+    todo = unfinished(context, context.dataset("train").samples, files)
     walked = [sample for sample in todo if artifact_path(walks, sample.id, ".npz").is_file()]
     unwalked = [sample for sample in todo if not artifact_path(walks, sample.id, ".npz").is_file()]
     if todo:
-        prepare_crf(settings.crf)
-    label = labeller(context, timing)
-    for _ in each_photo(context, "labels of finished walks", walked, Work(lambda sample: dataset.read(sample), label), Timing()):
+        prepare_crf(context.config.pseudo_labels.crf)
+    for _ in each_photo(context, "labels of finished walks", walked, _label, files=files):
         pass
-    work = walk_work(context, dataset, context.work / "cams", walks, _alphas(context), timing, label)
-    for _ in each_photo(context, "pseudo_labels", unwalked, work, timing):
+    for _ in each_photo(context, "pseudo_labels", unwalked, _walk_and_label, network=True, files=files):
         pass
-    outcomes = _outcomes(context, dataset)
+    return {"walked": len(unwalked), "computed": len(todo)}
+
+
+def run(context: Context) -> dict[str, float]:
+    config, dataset = context.config, context.dataset("train")
+    smallest_share = config.pseudo_labels.smallest_share if config.switches.label_tags == "corrected" else None
+    made = make_labels(context)
+    outcomes = list(each_photo(context, "tags of the labels", dataset.samples, _outcomes))
     left_out = [] if smallest_share is None else _left_out(dataset, outcomes, smallest_share)
     context.run.artifact(write_left_out(context.work, left_out))
     if left_out:
         console.print(f"  {len(left_out)} of {len(dataset.samples)} photos left out of the segmenter's training: a tagged class has vanished from their label", markup=False)
     return {
         "images": len(dataset.samples),
-        "walked": len(unwalked),
-        "computed": len(todo),
+        **made,
         "left_out": len(left_out),
         "ignored_pixels": sum(outcome.ignored for outcome in outcomes) / sum(outcome.pixels for outcome in outcomes),
     }
@@ -133,6 +143,7 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="pseudo_labels",
     run=run,
+    photos=make_labels,
     labelling=True,
     tensorflow=True,
     needs=("cams", "affinity_labels", "affinitynet"),

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfwsss.data import Dataset
+from tfwsss.data import Split
 from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError
 from tfwsss.metrics import ConfusionMatrix
@@ -31,31 +32,38 @@ def label_matrix(folder: Path, sample: Sample, mask: np.ndarray, labels: int) ->
     return ConfusionMatrix(labels).update(np.where(label == IGNORE, IGNORE, mask), label)
 
 
-def score_folders(context: Context, title: str, dataset: Dataset, folders: dict[str, Path]) -> tuple[dict[str, ConfusionMatrix], int]:
+def score_folders(context: Context, title: str, split: Split, samples: Sequence[Sample], folders: dict[str, Path]) -> tuple[dict[str, ConfusionMatrix], int]:
     """Label maps against the masks of those photos that have one.
 
     Args:
         context: of the stage.
         title: of the progress bar.
-        dataset: the photos, with masks.
+        split, samples: the photos.
         folders: {name: folder of label maps}.
 
     Returns:
         {name: matrix}, and how many photos have a mask.
     """
-    labels, count = dataset.num_classes + 1, 0
-    total = {name: ConfusionMatrix(labels) for name in folders}
-
-    def finish(sample: Sample, mask: np.ndarray | None) -> dict[str, ConfusionMatrix] | None:
-        return None if mask is None else {name: label_matrix(folder, sample, mask, labels) for name, folder in folders.items()}
-
-    work: Work[Sample, Any, Any, dict[str, ConfusionMatrix] | None] = Work(dataset.mask, finish)
-    for found in each_photo(context, title, dataset.samples, work, Timing()):
+    dataset, count = context.scored_dataset(split), 0
+    assert dataset is not None
+    total = {name: ConfusionMatrix(dataset.num_classes + 1) for name in folders}
+    for found in each_photo(context, title, samples, partial(_matrices, split=split, folders=folders)):
         if found is not None:
             count += 1
             for name, matrix in found.items():
                 total[name].merge(matrix)
     return total, count
+
+
+def _matrices(context: Context, timing: Timing, split: Split, folders: dict[str, Path]) -> Work[Sample, Any, Any, dict[str, ConfusionMatrix] | None]:
+    dataset = context.scored_dataset(split)
+    assert dataset is not None
+    labels = dataset.num_classes + 1
+
+    def finish(sample: Sample, mask: np.ndarray | None) -> dict[str, ConfusionMatrix] | None:
+        return None if mask is None else {name: label_matrix(folder, sample, mask, labels) for name, folder in folders.items()}
+
+    return Work(dataset.mask, finish)
 
 
 def score_row(name: str, split: str, matrix: ConfusionMatrix, images: int, classes) -> ScoreRow:

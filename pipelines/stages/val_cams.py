@@ -7,21 +7,22 @@ Published figures on evaluation photos give each photo its true tags, which a de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tfwsss.background import predict_label
-from tfwsss.data import Dataset
+from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.pseudolabel import from_grid, label_of_scores
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_walk
+from tfwsss.storage.artifacts import load_cam, load_walk
 
 from ..engine.context import Context, weights_path
-from ..labelling.cams import Tagged, cam_work
+from ..labelling.cams import Tagged, cams_of_split
 from ..labelling.networks import network_on
-from ..labelling.photos import batch_size, each_photo, filled
+from ..labelling.photos import Files, batch_size, each_photo, filled, unfinished
 from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
 from ..labelling.work import Work
@@ -31,8 +32,15 @@ CAMS, WALKS = "label_scores/val_cams", "label_scores/val_walk"
 TAGS = {"faithful": "true tags", "corrected": "predicted tags"}
 
 
-def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Sample], title: str = "classifier on the evaluation photos") -> np.ndarray:
-    """Logits of the trained classifier on photos at their own sizes, float32 [N, C]."""
+def classifier_logits(context: Context, split: Split, samples: Sequence[Sample], title: str = "classifier on the evaluation photos") -> dict[str, np.ndarray]:
+    """{id: logits of the trained classifier, float32 [C]} of photos of a split at their own sizes."""
+    found = each_photo(context, title, samples, partial(_logits_of_split, split=split), network=True)
+    return {sample.id: logits for sample, logits in zip(samples, found, strict=True)}
+
+
+def _logits_of_split(context: Context, timing: Timing, split: Split) -> Work[Sample, Any, Any, np.ndarray]:
+    dataset = context.scored_dataset(split)
+    assert dataset is not None
     batch = batch_size(context)
 
     def on_device(name: str):
@@ -52,47 +60,72 @@ def classifier_logits(context: Context, dataset: Dataset, samples: Sequence[Samp
         network = network_on(name, context.config.runtime, logits)
         return lambda photos: list(np.asarray(network(filled(photos, batch))["logits"])[: len(photos)])
 
-    work: Work[Sample, Any, Any, np.ndarray] = Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
-    found = list(each_photo(context, title, samples, work, Timing()))
-    return np.stack(found) if found else np.zeros((0, dataset.num_classes), np.float32)
+    return Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
 
 
-def compute_val_cams(context: Context, dataset: Dataset, logits: np.ndarray) -> None:
-    """CAMs and walks of all photos of the split, with the tags that `switches.val_tags` says.
+def compute_val_cams(context: Context, logits: dict[str, np.ndarray] | None = None) -> dict[str, float]:
+    """CAMs and walks of the evaluation photos, with the tags that `switches.val_tags` says. Returns how many were made.
 
     Args:
         context: of the stage `label_scores`.
-        dataset: the evaluation photos.
-        logits: what the classifier says of them, [N, C].
+        logits: what the classifier says of all of them; None: it is asked where the tags depend on it.
     """
-    cams, walks, timing = context.folder(CAMS), context.folder(WALKS), Timing()
-    # A logit of 0 is a probability of 0.5.
-    tags = dataset.tag_matrix() if context.config.switches.val_tags == "faithful" else (logits >= 0).astype(np.float32)
-    photos = [Tagged(sample, own) for sample, own in zip(dataset.samples, tags, strict=True)]
-    unmapped = [photo for photo in photos if not artifact_path(cams, photo.sample.id, ".npz").is_file()]
-    for _ in each_photo(context, "CAMs of the evaluation photos", unmapped, cam_work(context, dataset, cams, timing), timing):
+    dataset = scored_cams(context)
+    if dataset is None:
+        return {}
+    cams, walks = Files(context.folder(CAMS), ".npz"), Files(context.folder(WALKS), ".npz")
+    unwalked = unfinished(context, dataset.samples, walks)
+    unmapped = dataset.subset(sample.id for sample in unfinished(context, unwalked, cams))
+    tags = list(unmapped.tag_matrix())
+    if context.config.switches.val_tags == "corrected":
+        logits = logits or classifier_logits(context, "val", unmapped.samples)
+        tags = [(logits[sample.id] >= 0).astype(np.float32) for sample in unmapped.samples]  # a logit of 0 is a probability of 0.5
+    photos = [Tagged(sample, own) for sample, own in zip(unmapped.samples, tags, strict=True)]
+    for _ in each_photo(context, "CAMs of the evaluation photos", photos, partial(cams_of_split, split="val", folder=CAMS), network=True, files=cams):
         pass
-    unwalked = [sample for sample in dataset.samples if not artifact_path(walks, sample.id, ".npz").is_file()]
-    timing = Timing()
-    work = walk_work(context, dataset, cams, walks, (used_alphas(context.work).walk,), timing)
-    for _ in each_photo(context, "walk of the evaluation photos", unwalked, work, timing):
+    for _ in each_photo(context, "walk of the evaluation photos", unwalked, _val_walk, network=True, files=walks):
         pass
+    return {"val_walked": len(unwalked)}
 
 
-def score_val_cams(context: Context, dataset: Dataset, threshold: float) -> tuple[dict[str, ConfusionMatrix], int]:
+def scored_cams(context: Context) -> Dataset | None:
+    """The evaluation photos whose CAMs are to be scored; None where there are none."""
+    dataset = context.scored_dataset("val")
+    return dataset if dataset is not None and dataset.samples and dataset.masks is not None and context.config.evaluate.cams else None
+
+
+def _val_walk(context: Context, timing: Timing) -> Work:
+    dataset = context.dataset("val")
+    assert dataset is not None
+    return walk_work(context, dataset, context.work / CAMS, context.work / WALKS, (used_alphas(context.work).walk,), timing)
+
+
+def score_val_cams(context: Context, threshold: float) -> tuple[dict[str, ConfusionMatrix], int]:
     """Score both on the evaluation photos that have a mask.
 
     Args:
         context: of the stage `label_scores`.
-        dataset: the evaluation photos.
         threshold: CAM value from which a pixel is foreground; not chosen on these photos.
 
     Returns:
         {name that says where the tags are from: matrix}, and how many photos have a mask.
     """
-    labels, work = dataset.num_classes + 1, context.work
-    kind = TAGS[context.config.switches.val_tags]
+    dataset, kind = context.scored_dataset("val"), TAGS[context.config.switches.val_tags]
+    assert dataset is not None
+    labels = dataset.num_classes + 1
     total, count = {f"CAM, {kind}": ConfusionMatrix(labels), f"walk, {kind}": ConfusionMatrix(labels)}, 0
+    for found in each_photo(context, "scores of the evaluation photos", dataset.samples, partial(_val_scores, threshold=threshold)):
+        if found is not None:
+            count += 1
+            for matrix, one in zip(total.values(), found, strict=True):
+                matrix.merge(one)
+    return total, count
+
+
+def _val_scores(context: Context, timing: Timing, threshold: float) -> Work[Sample, Any, Any, list[ConfusionMatrix] | None]:
+    dataset, work = context.scored_dataset("val"), context.work
+    assert dataset is not None
+    labels = dataset.num_classes + 1
 
     def finish(sample: Sample, mask: np.ndarray | None) -> list[ConfusionMatrix] | None:
         if mask is None:
@@ -102,10 +135,4 @@ def score_val_cams(context: Context, dataset: Dataset, threshold: float) -> tupl
         found = predict_label(classes, cam, threshold=threshold)
         return [ConfusionMatrix(labels).update(mask, label) for label in (found, label_of_scores(names, from_grid(walked, *mask.shape)))]
 
-    scoring: Work[Sample, Any, Any, list[ConfusionMatrix] | None] = Work(dataset.mask, finish)
-    for found in each_photo(context, "scores of the evaluation photos", dataset.samples, scoring, Timing()):
-        if found is not None:
-            count += 1
-            for matrix, one in zip(total.values(), found, strict=True):
-                matrix.merge(one)
-    return total, count
+    return Work(dataset.mask, finish)

@@ -276,6 +276,9 @@ class Runtime(Section):
     workers: int = Field(0, ge=0, description="threads that read photos, and as many that refine and write labels; processes for image checks; 0: one per core")
     photo_batch: int = Field(0, ge=0, description="photos of one size that go to a device together when labels are made; 0: 8 on a GPU, 1 on a processor")
     inference: Annotated[Literal["auto", "tensorflow", "onnxruntime"], AfterValidator(_inferring)] = Field("auto", description="what runs the trained networks on photos; onnxruntime: on the processor, where it is faster, results equal within 2e-5; auto: that, and TensorFlow where there is a GPU")
+    executor: Literal["local", "ray"] = Field("local", description="who does the work photo by photo: threads of this process, or processes of a Ray cluster, see docs/scale.md")
+    ray_address: str | None = Field(None, description="of the cluster's head, such as 10.0.0.1:6379, or auto on one of its machines; null: a cluster of this machine's cores, from the stage's start to its end")
+    cpus_per_actor: int = Field(0, ge=0, description="cores of a Ray process without a GPU; 0: all of its machine")
     strategy: Literal["single", "mirrored"] = Field("single", description="mirrored: all local GPUs")
     progress: bool = True
 

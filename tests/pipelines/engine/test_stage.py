@@ -1,5 +1,6 @@
 """Fingerprints and the runner, with stages that only count their calls."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from tfwsss.config.files import parse_config
 from tfwsss.errors import StageError
 from tfwsss_pipelines.engine import runner as runner_module
 from tfwsss_pipelines.engine import stage as stage_module
+from tfwsss_pipelines.engine.quarantine import Lost, PhotosLost, read_quarantine
 from tfwsss_pipelines.engine.runner import Runner
 from tfwsss_pipelines.engine.stage import Stage, fingerprint
 
@@ -204,7 +206,7 @@ def test_unknown_stage_and_wrong_order(config, calls):
 
 def test_two_runs_cannot_share_a_work_directory(config, calls):
     runner = Runner(make_stages(calls), config)
-    with runner_module._only_one(runner.work), pytest.raises(StageError, match="another tfwsss process"):
+    with runner_module.only_one(runner.work), pytest.raises(StageError, match="another tfwsss process"):
         runner.run()
 
 
@@ -229,3 +231,41 @@ def test_real_stages_name_existing_settings_modules_and_predecessors(config):
         for module in stage.code:
             stage_module.code_digest(module)
         known.append(stage.name)
+
+
+def test_photos_that_killed_their_workers_are_part_of_what_later_stages_depend_on(config, calls, tmp_path, capsys):
+    deadly = [Lost("b", "/photos/b.jpg", "killed 3 workers"), Lost("c", "/photos/c.jpg", "killed 3 workers")]
+    opened = []
+
+    class Opened(contextlib.AbstractContextManager):
+        def __init__(self, context):
+            self.closed = False
+            opened.append(self)
+
+        def __exit__(self, *error):
+            self.closed = True
+
+    data, first, *others = make_stages(calls)
+
+    def losing(context):
+        if deadly:
+            context.kept(Opened)
+            context.kept(Opened)
+            raise PhotosLost([deadly.pop()])
+        return first.run(context)
+
+    stages = [data, replace(first, run=losing), *others]
+    Runner(stages, config).run()
+    assert calls == ["data", "first", "second", "third"]
+    assert len(opened) == 2 and all(one.closed for one in opened)
+    record = json.loads((tmp_path / "work/first/stage.json").read_text())
+    assert record["finished"] and record["metrics"] == {"images": 1, "quarantined": 2}
+    assert [photo.id for photo in read_quarantine(tmp_path / "work/first")] == ["c", "b"]
+    assert "2 photos killed their workers and were left out" in capsys.readouterr().err
+
+    calls.clear()
+    Runner(stages, config).run()
+    assert calls == []
+    (tmp_path / "work/first/quarantine.csv").unlink()
+    Runner(stages, config).run()
+    assert calls == ["first", "second", "third"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfwsss_pipelines.labelling.engine import run_images
+from tfwsss_pipelines.labelling.engine import Engine, run_images
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.work import Work
 
@@ -192,3 +192,39 @@ def test_time_is_counted_by_kind_and_inner_kinds_leave_the_outer():
     assert seconds["CRF"] >= 0.12 and 0.04 <= seconds["finishing"] < seconds["CRF"]
     assert seconds["waiting"] >= 0.02 > seconds["device"]  # until the first photo is read
     assert "CRF " in timing.shares() and "waiting " in timing.shares()
+
+
+def test_an_engine_that_is_made_ready_has_its_devices_before_the_first_photo():
+    made = []
+
+    def on_device(name):
+        made.append(name)
+        return lambda batch: [2 * one for one in batch]
+
+    engine = Engine(doubling(on_device=on_device), 1, ("/CPU:0", "/CPU:1")).start_ready()
+    try:
+        assert sorted(made) == ["/CPU:0", "/CPU:1"]
+        assert list(engine.results(range(9))) == list(engine.results(range(9))) == [(item, 2 * item) for item in range(9)]
+    finally:
+        engine.__exit__()
+    assert len(made) == 2
+
+
+def test_an_engine_whose_device_cannot_be_made_ready_says_why():
+    def on_device(name):
+        raise MemoryError(name)
+
+    engine = Engine(doubling(on_device=on_device), 1)
+    with pytest.raises(MemoryError, match="/CPU:0"):
+        engine.start_ready()
+    engine.__exit__()
+
+
+def test_seconds_of_others_are_added_and_ours_are_taken():
+    timing = Timing()
+    with timing.measure("CRF"):
+        pass
+    timing.add({"CRF": 2.0, "walk": 1.0})
+    assert timing.seconds() == {"CRF": pytest.approx(2.0, abs=0.1), "walk": 1.0}
+    assert timing.take()["walk"] == 1.0
+    assert timing.take() == timing.seconds() == {}

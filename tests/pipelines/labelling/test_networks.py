@@ -40,8 +40,8 @@ def test_where_a_package_is_missing_it_is_tensorflow(monkeypatch, missing, tmp_p
 
 def test_onnx_runtime_leaves_gpus_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [tf.config.LogicalDevice(f"/device:{kind}:0", kind)])
-    assert device_names(make_context(tmp_path)) == ("/device:GPU:0",)
-    assert device_names(make_context(tmp_path, runtime={"inference": "onnxruntime"})) == ("/CPU:0",)
+    assert device_names(make_context(tmp_path).config.runtime) == ("/device:GPU:0",)
+    assert device_names(make_context(tmp_path, runtime={"inference": "onnxruntime"}).config.runtime) == ("/CPU:0",)
 
 
 @pytest.mark.parametrize("inference", ["tensorflow", "onnxruntime"])

@@ -1,0 +1,63 @@
+"""Who does the per-photo work: the threads of this process, or Ray (`runtime.executor`)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from tfwsss.config import Runtime
+from tfwsss.processes import worker_count
+
+from ..engine.context import Context
+from .engine import run_images
+from .timing import Timing
+from .work import Item, Job
+
+
+class Executor(Protocol):
+    """Does work, and keeps what it needs for that until the end of its block."""
+
+    def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
+        """The results of all items, in order.
+
+        Args:
+            items: what names a photo, as data.
+            job: the work.
+            timing: gets the seconds of all who work.
+            done: whether an item's result is on disk; its result is then None.
+
+        Raises:
+            PhotosLost: at the end, photos that killed the processes that worked on them; they have no result.
+        """
+
+    def detail(self, timing: Timing) -> str:
+        """For the progress bar: where the time goes, and who works."""
+
+
+class Local(contextlib.nullcontext):
+    """The threads of this process."""
+
+    def __init__(self, runtime: Runtime):
+        super().__init__(self)
+        self._runtime = runtime
+
+    def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
+        return run_images(items, job.work(timing), workers=worker_count(self._runtime.workers), devices=job.devices(), timing=timing)
+
+    def detail(self, timing: Timing) -> str:
+        return timing.shares()
+
+
+def executor_of(runtime: Runtime) -> contextlib.AbstractContextManager[Executor]:
+    """The executor that `runtime.executor` names."""
+    if runtime.executor == "local":
+        return Local(runtime)
+    from .ray_cluster import RayCluster
+
+    return RayCluster(runtime)
+
+
+def executor(context: Context) -> contextlib.AbstractContextManager[Executor]:
+    """The one of a stage."""
+    return executor_of(context.config.runtime)

@@ -1,0 +1,148 @@
+"""The Ray cluster that does the per-photo work of a stage: ours, or somebody's that is there.
+
+    items --> a few at a time --> actors, each with the threads of `engine.py` and its own network --> results, in order
+
+Only names and results travel; photos, maps and labels pass through the file system, which all machines share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfwsss.config import Runtime
+from tfwsss.errors import StageError
+from tfwsss.processes import usable_cores
+
+from ..engine.interruption import ENDING
+from ..preflight.executor import executor_problems
+from .actor import Actor
+from .distribution import Distribution
+from .ray_guard import MARK, start_guard
+from .timing import Timing
+from .work import Item, Job
+
+ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
+OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The exception of a signal that came up inside Ray's compiled code, which makes a SystemError of it; others as they are."""
+    return error.__cause__ or error if isinstance(error, SystemError) else error
+
+
+class RayCluster:
+    """An executor (`executor.py`) on the cluster at `runtime.ray_address`, or on one of this machine's cores that it starts and stops."""
+
+    def __init__(self, runtime: Runtime):
+        self.runtime = runtime
+        self._own: Path | None = None  # folder of our own cluster
+        self._guard: subprocess.Popen | None = None
+        self._entered = False
+        self.actors: list[Actor] = []
+
+    def __enter__(self) -> RayCluster:
+        if problems := executor_problems(self.runtime):
+            raise StageError(problems[0])
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Connect to the cluster, or start one."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+        os.environ.setdefault("RAY_worker_niceness", "0")  # for a cluster of our own: Ray would run its workers behind all else on the machine
+        own = self.runtime.ray_address is None
+        if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        import ray
+
+        if ray.is_initialized():
+            return
+        for attempts_left in reversed(range(ATTEMPTS if own else 1)):
+            try:
+                self._init(own)
+                break
+            except BaseException as found:
+                self.stop()
+                error = unwrapped(found)
+                if not isinstance(error, Exception):
+                    raise error from None
+                if not attempts_left:
+                    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                    raise StageError(f"Ray {'on this machine' if own else f'at {self.runtime.ray_address}'} cannot be used: {said}") from error
+        with contextlib.suppress(AttributeError):  # what ends a worker is told here, in one line; Ray would print a page to standard output
+            ray._private.worker._worker_logs_enabled = False
+
+    def _init(self, own: bool) -> None:
+        import ray
+
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if own:
+            self._own = Path(tempfile.mkdtemp(prefix="tfwsss-ray-", dir="/tmp" if len(tempfile.gettempdir()) > 30 else None))  # sockets need short paths
+            options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": "127.0.0.1"}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
+        self._entered = True
+        if self._own is not None:
+            self._guard = start_guard(self._own)
+            os.environ[MARK] = str(self._own)
+        try:
+            ray.init(address=self.runtime.ray_address or "local", **options)
+        finally:
+            os.environ.pop(MARK, None)
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():  # Ray sets its own
+                    if handler is not None:
+                        signal.signal(number, handler)
+
+    def __exit__(self, *error) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End our actors, and the cluster if it is ours."""
+        import ray
+
+        for actor in self.actors:
+            actor.kill()
+        self.actors = []
+        if self._entered:
+            ray.shutdown()
+            self._entered = False
+        if self._guard is not None:
+            self._guard.communicate()  # closes its standard input
+            self._guard = None
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+            self._own = None
+
+    def restart(self) -> bool:
+        """Start our own cluster again after its death; False: it is not ours."""
+        if self._own is None:
+            return False
+        self.stop()
+        self.start()
+        return True
+
+    def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
+        mark = job.folder / f".tfwsss-{uuid.uuid4().hex}.tmp"  # a name that is removed if we cannot
+        mark.touch()
+        try:
+            yield from Distribution(self, items, job, timing, done, mark)
+        except SystemError as error:
+            raise unwrapped(error) from None
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def detail(self, timing: Timing) -> str:
+        ready = sum(actor.beginning is None for actor in self.actors)
+        return ", ".join(filter(None, (timing.shares(), f"{ready} workers")))

@@ -1,0 +1,58 @@
+"""Ends what is left of a Ray cluster of ours when the process that started it has gone, however it went.
+
+Ray's own processes watch each other, but two of them wait for more than a minute to tell the dead head of the cluster that it is dead.
+
+    started with the cluster's folder --> waits until its standard input ends --> kills all processes that have the folder in their
+    environment --> removes the folder
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MARK = "TFWSSS_RAY_CLUSTER"  # environment variable that a cluster's processes inherit; the temporary folder that was made for this one
+ROUNDS = 3  # a process may have started another one while its like were killed
+
+
+def start_guard(folder: Path) -> subprocess.Popen | None:
+    """A process that waits for the end of this one, or for its standard input to be closed; None where there is no /proc to look into."""
+    if not Path("/proc/self/environ").exists():
+        return None
+    # A session of its own: Ctrl-C in a terminal is for the command, which may take its time to end.
+    return subprocess.Popen([sys.executable, "-S", __file__, str(folder)], stdin=subprocess.PIPE, start_new_session=True)
+
+
+def marked(folder: str) -> list[int]:
+    """Processes, of this user as far as we may look, that were started with the mark."""
+    wanted, found = f"{MARK}={folder}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+    return found
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    for _ in range(ROUNDS):
+        for process in marked(sys.argv[1]):
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.1)
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

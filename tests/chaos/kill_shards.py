@@ -1,0 +1,129 @@
+"""Kills three shards that share a work directory at random moments, starts each again until it has ended, and closes the stage.
+
+    python -m tests.chaos.kill_shards FOLDER --kills 60 --seed 0
+
+Stage by stage of the labels: at the end of each life every label, map, walk and table equals byte for byte those of one process
+that nobody killed, and no file that was there at a kill has been written again. Prints a line for each life with the kills so far,
+and exits with the number of lives that left something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from tests.chaos.kill_ray import LABELLING, UNTIL, finished_files
+from tests.chaos.kill_runs import contents, leftovers, tracked
+from tests.command import environment_with
+from tests.pipelines.conftest import TINY
+
+SHARDS = 3
+STAGES = ("cams", "affinity_labels", "pseudo_labels", "label_scores")
+PHOTOS = 16
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen:
+    environment = environment_with(folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+    with (folder / "messages.log").open("ab") as log:
+        return subprocess.Popen(["tfwsss", *words, "--work-dir", "work"], cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def prepared(folder: Path, trained: Path | None, photos: int) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"data": TINY["data"] | {"train_images": photos}}))
+    if trained is not None:
+        for name in ("data", "scenes", "classifier"):
+            shutil.copytree(trained / "work" / name, folder / "work" / name)
+    return folder
+
+
+def reference(folder: Path, photos: int = PHOTOS, until: str = UNTIL) -> Path:
+    """Folder of one process's run; one that is there is taken."""
+    if not (folder / f"work/{until}/files.json").exists() and start(prepared(folder, None, photos), "run", "tiny.yaml", "--until", until).wait():
+        raise SystemExit((folder / "messages.log").read_text()[-3000:])
+    return folder
+
+
+def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, stages: tuple[str, ...] = STAGES, photos: int = PHOTOS) -> tuple[int, list[str]]:
+    """All stages, each by shards that are killed. Returns (kills, what is wrong)."""
+    prepared(folder, expected, photos)
+    kills, finished = 0, {}
+    for stage in stages:
+        if start(folder, "run", "tiny.yaml", "--until", before(stage)).wait():
+            return kills, [(folder / "messages.log").read_text()[-2000:]]
+        shards = {number: start(folder, "stage", stage, "tiny.yaml", "--shard", f"{number}/{SHARDS}") for number in range(1, SHARDS + 1)}
+        while shards:
+            next_kill = time.monotonic() + rng.uniform(0.5, 12.0)
+            while time.monotonic() < next_kill and any(shard.poll() is None for shard in shards.values()):
+                time.sleep(0.1)
+            for number, shard in list(shards.items()):
+                if shard.poll() == 0:
+                    del shards[number]
+                elif shard.poll() == -signal.SIGKILL:
+                    shards[number] = start(folder, "stage", stage, "tiny.yaml", "--shard", f"{number}/{SHARDS}")
+                elif shard.poll() is not None:
+                    return kills, [f"shard {number} of {stage}, exit code {shard.poll()}: {(folder / 'messages.log').read_text()[-2000:]}"]
+            if shards and kills < most_kills:
+                for path, stamp in finished_files(folder / "work").items():
+                    finished.setdefault(path, stamp)
+                shard = rng.choice(list(shards.values()))
+                if shard.poll() is None:
+                    shard.kill()
+                    shard.wait()
+                    kills += 1
+        if code := start(folder, "stage", stage, "tiny.yaml", "--close").wait():
+            return kills, [f"closing of {stage}, exit code {code}: {(folder / 'messages.log').read_text()[-2000:]}"]
+    return kills, differences(folder, expected, stages, finished)
+
+
+def before(stage: str) -> str:
+    """The stage before one."""
+    from tfwsss_pipelines.stages import NAMES
+
+    return NAMES[NAMES.index(stage) - 1]
+
+
+def differences(folder: Path, expected: Path, stages: tuple[str, ...], finished: dict[Path, tuple[int, int]]) -> list[str]:
+    kept = LABELLING if stages == STAGES else stages
+    found, wanted = ({path: digest for path, digest in contents(run / "work").items() if path.startswith(kept)} for run in (folder, expected))
+    wrong = [f"{path}: {'differs' if path in found else 'missing'}" for path in wanted if found.get(path) != wanted[path]]
+    wrong += [f"{path}: not in the run of one process" for path in found.keys() - wanted.keys()]
+    now = finished_files(folder / "work")
+    wrong += [f"{path.relative_to(folder)}: written again" for path, stamp in finished.items() if now.get(path) != stamp]
+    wrong += [f"{path}: left over" for path in leftovers(folder)]
+    return wrong + [f"{name}: still running in MLflow" for name in tracked(folder / "mlflow.db")[1]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="for the runs; what is in FOLDER/life is removed")
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    expected = reference(folder / "reference")
+    kills = lives = different = 0
+    while kills < arguments.kills:
+        lives += 1
+        more, wrong = one_life(folder / "life", expected, random.Random(f"{arguments.seed} {lives}"), arguments.kills - kills)
+        kills += more
+        different += bool(wrong)
+        print(f"life {lives}: {more} kills, {kills} in all; {'; '.join(wrong) or 'equal'}", flush=True)
+        if wrong:
+            shutil.rmtree(folder / f"life-{lives}", ignore_errors=True)
+            (folder / "life").rename(folder / f"life-{lives}")
+    print(f"{kills} kills in {lives} lives, {different} of them left something else than the run of one process")
+    return min(different, 125)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""The executor on Ray: order, errors, deaths of actors, and photos that cause them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tfwsss.config.schema import Runtime
+from tfwsss.errors import DataError, StageError
+from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
+from tfwsss_pipelines.labelling.actor import Place, places, reason
+from tfwsss_pipelines.labelling.executor import Local, executor_of
+from tfwsss_pipelines.labelling.timing import Timing
+from tfwsss_pipelines.labelling.work import Work
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+
+@dataclass(frozen=True)
+class Photo:
+    id: str
+
+    @property
+    def image(self) -> Path:
+        return Path(f"/photos/{self.id}.jpg")
+
+
+@dataclass(frozen=True)
+class Noting:
+    """A job that leaves a file for each photo, and a line in a log for each that it begins; some end the process, or raise."""
+
+    folder: Path
+    killing: tuple[str, ...] = ()
+    exiting: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    seconds: float = 0.0
+    network: bool = False
+
+    def work(self, timing: Timing) -> Work:
+        def read(photo: Photo) -> int:
+            with (self.folder / "begun.log").open("a") as log:
+                log.write(f"{photo.id} {os.getpid()} {len(os.sched_getaffinity(0))}\n")
+            if photo.id in self.killing:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if photo.id in self.exiting:
+                os._exit(3)
+            if photo.id in self.failing:
+                raise DataError(f"{photo.id}: damaged")
+            return int(photo.id)
+
+        def finish(photo: Photo, value: int) -> int:
+            with timing.measure("thinking"):
+                time.sleep(self.seconds)
+            (self.folder / f"{photo.id}.done").write_text(str(os.getpid()))
+            return 2 * value
+
+        return Work(read, finish)
+
+    def devices(self) -> tuple[str, ...]:
+        return ()
+
+
+def begun(folder: Path) -> list[list[str]]:
+    return [line.split() for line in (folder / "begun.log").read_text().splitlines()]
+
+
+def photos(count: int) -> list[Photo]:
+    return [Photo(str(number)) for number in range(count)]
+
+
+def never(photo: Photo) -> bool:
+    return False
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with executor_of(Runtime(executor="ray", cpus_per_actor=1, workers=2)) as found:
+        yield found
+
+
+@needs_ray
+def test_results_come_in_order_from_all_cores_and_signals_stay_ours(cluster, tmp_path):
+    job, timing = Noting(tmp_path, seconds=0.05), Timing()
+    assert list(cluster.results(photos(60), job, timing, never)) == [2 * number for number in range(60)]
+    assert sorted(int(line[0]) for line in begun(tmp_path)) == list(range(60))
+    cores = len(os.sched_getaffinity(0))
+    assert len({line[1] for line in begun(tmp_path)}) == cores
+    assert {line[2] for line in begun(tmp_path)} == {"1"}  # cores that its libraries will see
+    assert str(os.getpid()) not in {line[1] for line in begun(tmp_path)}
+    assert timing.seconds()["thinking"] >= 60 * 0.05
+    assert f"{cores} workers" in cluster.detail(timing) and "thinking" in cluster.detail(timing)
+    assert not list(tmp_path.glob(".tfwsss-*"))
+    assert "sigterm_handler" not in str(signal.getsignal(signal.SIGTERM))
+
+
+@needs_ray
+def test_the_first_error_in_order_is_raised_as_it_is(cluster, tmp_path):
+    results = cluster.results(photos(40), Noting(tmp_path, failing=("7", "9")), Timing(), never)
+    found = []
+    with pytest.raises(DataError, match="^7: damaged$"):
+        for result in results:
+            found.append(result)
+    assert found == [2 * number for number in range(7)]
+    assert not list(tmp_path.glob(".tfwsss-*"))
+
+
+@needs_ray
+def test_a_photo_that_kills_is_lost_and_all_others_are_done_once_they_are_finished(cluster, tmp_path):
+    job = Noting(tmp_path, killing=("5",), exiting=("11",))
+    done = {}
+
+    def is_done(photo: Photo) -> bool:
+        path = tmp_path / f"{photo.id}.done"
+        if path.exists():
+            done.setdefault(photo.id, path.stat().st_mtime_ns)
+        return photo.id in done
+
+    results = []
+    with pytest.raises(PhotosLost) as lost:
+        for result in cluster.results(photos(24), job, Timing(), is_done):
+            results.append(result)
+    assert [photo.id for photo in lost.value.photos] == ["5", "11"]
+    for photo in lost.value.photos:
+        assert photo.photo == f"/photos/{photo.id}.jpg"
+        assert "killed 3 workers that had nothing else to do: Worker unexpectedly exits" in photo.reason
+    assert [result for result in results if result is not None] == [2 * number for number in range(24) if number not in (5, 11) and str(number) not in done]
+    assert len(results) == 22
+    times = Counter(line[0] for line in begun(tmp_path))
+    assert 3 <= times["5"] <= 5 and 3 <= times["11"] <= 5  # alone, and with others that may end the worker before it begins
+    for id, stamp in done.items():
+        assert (tmp_path / f"{id}.done").stat().st_mtime_ns == stamp
+
+    path = add_to_quarantine(tmp_path, lost.value.photos[:1])
+    assert path == add_to_quarantine(tmp_path, lost.value.photos[1:])
+    assert read_quarantine(tmp_path) == list(lost.value.photos)
+    assert read_quarantine(tmp_path / "other") == []
+
+
+@needs_ray
+def test_actors_that_others_kill_cost_no_photo(cluster, tmp_path):
+    results = iter(cluster.results(photos(60), Noting(tmp_path, seconds=0.2), Timing(), lambda photo: (tmp_path / f"{photo.id}.done").exists()))
+    found = [next(results)]
+    killed: set[int] = set()
+    while len(killed) < 2:
+        worker = int(begun(tmp_path)[-1][1])  # the last line may still be of one that is dead
+        if worker not in killed:
+            killed.add(worker)
+            os.kill(worker, signal.SIGKILL)
+        found += [next(results) for _ in range(5)]
+    found += list(results)
+    assert len(found) == 60 and all(result in (None, 2 * number) for number, result in enumerate(found))
+    assert len(list(tmp_path.glob("*.done"))) == 60
+
+
+@needs_ray
+def test_a_folder_that_workers_do_not_see(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "touch", lambda path: None)  # the file that they look for
+    results = cluster.results(photos(3), Noting(tmp_path), Timing(), never)
+    with pytest.raises(StageError, match="not seen by all machines of the Ray cluster"):
+        list(results)
+
+
+def test_addresses_that_cannot_be_used(monkeypatch):
+    monkeypatch.setattr("tfwsss_pipelines.preflight.executor.find_spec", lambda name: name)
+    with pytest.raises(StageError, match="ray:// is for programs outside a cluster"), executor_of(Runtime(executor="ray", ray_address="ray://there:1")):
+        pass
+
+
+def test_without_ray_the_command_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("tfwsss_pipelines.preflight.executor.find_spec", lambda name: None)
+    with pytest.raises(StageError, match=re.escape("pip install 'tfwsss[ray]'")), executor_of(Runtime(executor="ray")):
+        pass
+
+
+def test_the_local_executor_is_the_engine_of_this_process(tmp_path):
+    with executor_of(Runtime(workers=2)) as local:
+        assert isinstance(local, Local)
+        assert list(local.results(photos(20), Noting(tmp_path), Timing(), never)) == [2 * number for number in range(20)]
+    assert {line[1] for line in begun(tmp_path)} == {str(os.getpid())}
+
+
+def node(name: str, cores: float, gpus: float = 0.0) -> dict:
+    return {"NodeID": name, "Resources": {"CPU": cores, **({"GPU": gpus} if gpus else {}), "memory": 1e9}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "network", "options", "expected"),
+    [
+        ([node("a", 8)], False, {}, [("a", 0, 1, 8, 0)]),
+        ([node("a", 8), node("b", 3)], True, {"cpus_per_actor": 4}, [("a", 0, 2, 4, 0), ("a", 1, 2, 4, 0), ("b", 0, 1, 3, 0)]),
+        ([node("a", 8, 2), node("b", 8)], True, {}, [("a", 0, 2, 4, 1), ("a", 1, 2, 4, 1)]),
+        ([node("a", 8, 2), node("b", 8)], False, {}, [("a", 0, 1, 8, 0), ("b", 0, 1, 8, 0)]),
+        ([node("a", 8, 2)], True, {"inference": "onnxruntime"}, [("a", 0, 1, 8, 0)]),
+        ([node("head", 0), node("a", 2)], True, {}, [("a", 0, 1, 2, 0)]),
+        ([node("a", 1, 4)], True, {}, [("a", slot, 4, 1, 1) for slot in range(4)]),
+    ],
+)
+def test_actors_live_where_their_work_fits(nodes, network, options, expected):
+    assert places(nodes, network, Runtime.model_construct(**({"inference": "auto", "cpus_per_actor": 0} | options))) == [Place(*one) for one in expected]
+
+
+def test_what_ray_says_of_a_death_in_one_line():
+    said = "The actor died.\n\tpid: 7\nThe actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker exits with code 3. Some common causes include: (1) x"
+    assert reason(RuntimeError(said)) == "Worker exits with code 3."
+    assert reason(RuntimeError("Task was killed due to the node running low on memory.\nmore")) == "not enough memory"
