@@ -320,30 +320,6 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
         load_config("~nobody-of-this-name/c.yaml")
 
 
-def test_what_the_models_and_downloads_have_is_known_to_the_configuration():
-    from tfwsss.config.networks import IMAGENET_WIDTHS, OUTPUT_STRIDES
-    from tfwsss.config.published_weights import APPLICATIONS, PACKAGES
-    from tfwsss.models.backbones import BACKBONES
-
-    assert {name: set(backbone.output_strides) for name, backbone in BACKBONES.items()} == {name: set(strides) for name, strides in OUTPUT_STRIDES.items()}
-    widths = {name: set(application.widths) for name, application in APPLICATIONS.items()} | dict.fromkeys(PACKAGES, {1.0})
-    assert widths == {name: set(widths) for name, widths in IMAGENET_WIDTHS.items()}
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ({"backbone": "vgg16", "output_stride": 16}, "segmenter.model: output_stride: found 16, expected 8 for vgg16"),
-        ({"backbone": "resnet50irn"}, "output_stride: found 8, expected 16 for resnet50irn"),
-        ({"weights": "imagenet"}, "weights: 'imagenet' is not known for resnet38 of width 1; give a file, or take one of vgg16"),
-        ({"backbone": "mobilenet", "width": 0.3, "weights": "imagenet"}, "not known for mobilenet of width 0.3"),
-    ],
-)
-def test_strides_and_downloads_that_there_are_not(model, message):
-    with pytest.raises(ConfigError, match=message):
-        parse_config({"data": SCENES, "segmenter": {"model": model}})
-
-
 def test_an_engine_that_is_not_installed_is_refused_with_the_configuration(monkeypatch):
     monkeypatch.setattr(schema, "find_spec", lambda name: None)
     wanted = {"data": SCENES, "pseudo_labels": {"crf": {"engine": "pydensecrf"}}}
