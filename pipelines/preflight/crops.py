@@ -16,8 +16,12 @@ def crop_warnings(config: Config, height: int, width: int) -> list[str]:
     """
     longest = max(height, width)
     classifier, segmenter = config.classifier, config.segmenter
+    if classifier.scale_range is None:
+        classifier_scale, how = classifier.resize_long[1] / longest, f"classifier.resize_long up to {classifier.resize_long[1]}"
+    else:
+        classifier_scale, how = classifier.scale_range[1], f"classifier.scale_range up to {classifier.scale_range[1]:g}"
     largest = {
-        "classifier": (classifier.crop, classifier.resize_long[1] / longest, f"classifier.resize_long up to {classifier.resize_long[1]}"),
+        "classifier": (classifier.crop, classifier_scale, how),
         "affinitynet": (config.affinitynet.crop, 1.0, "as they are"),
         "segmenter": (segmenter.crop, segmenter.scale_range[1], f"segmenter.scale_range up to {segmenter.scale_range[1]:g}"),
     }

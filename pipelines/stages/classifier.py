@@ -17,7 +17,7 @@ def run(context: Context) -> dict[str, float]:
 
     config, settings = context.config, context.config.classifier
     dataset = context.dataset("train")
-    arguments = model_arguments(settings.model, config.switches.dropout)
+    arguments = model_arguments(settings.model, config.switches.dropout) | {name: getattr(settings, name) for name in ("depth", "pooling", "sharpness")}
     return train_stage(
         context,
         "classifier",

@@ -116,6 +116,10 @@ class Training(Section):
 
 class Classifier(Training):
     resize_long: Integers = Field((256, 512), description="long side drawn uniformly from this closed interval")
+    scale_range: Floats | None = Field(None, description="in place of resize_long: random scale of the photo, as the segmenter's, for photos whose pixels have one size on the object (a fixed camera, a microscope); write cams.scales to match")
+    depth: Literal["deep", "middle", "shallow"] = Field("deep", description="which of the backbone's three maps the class maps are made of; what is behind it is left out. middle and shallow see less around a cell, for defects of a few pixels")
+    pooling: Literal["average", "log_sum_exp"] = Field("average", description="how a class map becomes the class's logit: its mean, or a soft maximum, which small objects need")
+    sharpness: PositiveFloat = Field(4.0, description="of log_sum_exp: near 0 the mean, large the maximum")
 
 
 class AffinityNet(Training):
@@ -306,4 +310,11 @@ class Config(Section):
         for name in ("affinitynet", "segmenter"):
             if getattr(self, name).labels == "masks" and self.data.strong_masks is None:
                 raise ValueError(f"{name}.labels: masks needs data.strong_masks, which names the masks that training may learn from")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_classifier_to_start_from(self):
+        for name in ("affinitynet", "segmenter"):
+            if self.classifier.depth != "deep" and getattr(self, name).model.weights == "classifier":
+                raise ValueError(f"{name}.model.weights: the classifier ends at its {self.classifier.depth} map (classifier.depth) and lacks the layers behind it; give imagenet or a file")
         return self

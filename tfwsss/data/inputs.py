@@ -47,7 +47,7 @@ def classifier_batches(
 ) -> tf.data.Dataset:
     """Batches of photos with their tags.
 
-    Random long side, flip, colour jitter, normalisation, random crop, in the order of the PSA reference code. As the
+    Random long side (or scale, `settings.scale_range`), flip, colour jitter, normalisation, random crop, in the order of the PSA reference code. As the
     crop comes after normalisation, what lies outside a small photo has the mean colour (value 0). Then what
     `settings.augmentation` asks for, as in the other two pipelines: sharpness of the visible part, rotation and shear of
     the crop with its labels (outside: mean colour, label 255), a square of mean colour.
@@ -62,7 +62,11 @@ def classifier_batches(
     tags, known = dataset.tag_matrix(), dataset.known_matrix()
 
     def draw(index: int, rng: random.Random):
-        image = augment.resize_long(dataset.picture(dataset.samples[index]), settings.resize_long, rng, filter)
+        picture = dataset.picture(dataset.samples[index])
+        if settings.scale_range is None:
+            image = augment.resize_long(picture, settings.resize_long, rng, filter)
+        else:
+            image = augment.random_scale(picture, settings.scale_range, rng, filter)
         if augment.draw_flip(rng):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = np.asarray(image)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import keras
 
 from tfwsss import stack
 from tfwsss.errors import ConfigError
 from tfwsss.models import backbones, spec
 from tfwsss.models.backbones import Options
-from tfwsss.models.layers import conv2d
+from tfwsss.models.layers import GlobalLogSumExpPooling2D, conv2d
 
 DROPOUT = 0.5
+Depth = Literal["deep", "middle", "shallow"]
+Pooling = Literal["average", "log_sum_exp"]
+DEPTHS = {"shallow": 0, "middle": 1, "deep": 2}  # number of the trunk's map
 
 
 def check_num_classes(num_classes) -> None:
@@ -29,16 +34,21 @@ def build_classifier(
     batch_norm: backbones.BatchNorm = "frozen",
     freeze: bool = True,
     dropout: backbones.BottleneckDropout = "spatial",
+    depth: Depth = "deep",
+    pooling: Pooling = "average",
+    sharpness: float = 4.0,
 ) -> tuple[keras.Model, set[str]]:
-    """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8` without bias, global average.
+    """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8` without bias, global pooling.
 
     The average comes after `fc8`; both are linear, so the result is that of averaging first, and the maps of
-    `class_maps` are an intermediate tensor of this very graph.
+    `class_maps` are an intermediate tensor of this very graph. PSA has depth "deep" and pooling "average".
 
     Args:
         backbone: name in `tfwsss.models.BACKBONES`.
         num_classes: classes without background.
         width, output_stride, batch_norm, freeze, dropout: see `tfwsss.models.backbones.Options`.
+        depth: which of the trunk's maps; the backbone ends there.
+        pooling: mean of a class's map, or a soft maximum (`GlobalLogSumExpPooling2D`) of this sharpness.
 
     Returns:
         Model: image [B, H, W, 3] normalised float32 -> logits [B, num_classes] float32.
@@ -47,23 +57,39 @@ def build_classifier(
         ConfigError: an argument has a wrong value.
     """
     check_num_classes(num_classes)
+    for name, found, known in (("depth", depth, DEPTHS), ("pooling", pooling, get_args(Pooling))):
+        if found not in known:
+            raise ConfigError(f"{name}: found {found!r}, expected one of {', '.join(known)}")
     options = Options("classifier", width, output_stride, batch_norm, freeze, dropout)
     trunk = backbones.build_trunk(backbone, options)
-    x = stack.SpatialDropout2D(DROPOUT, name="drop7")(trunk.deepest)
+    x = stack.SpatialDropout2D(DROPOUT, name="drop7")(list(trunk.maps.values())[DEPTHS[depth]])
     x = conv2d(x, num_classes, 1, name="fc8", initializer="glorot_uniform")
     # Low precision ends here: sums over the image and the loss are float32 under every policy.
     x = keras.layers.Activation("linear", dtype="float32", name="class_maps")(x)
-    logits = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
+    if pooling == "average":
+        logits = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
+    else:
+        logits = GlobalLogSumExpPooling2D(sharpness, name="logits")(x)
     model = keras.Model(trunk.inputs, logits, name=f"{backbone}_classifier")
     backbones.freeze(model, trunk, options)
     return model, {"fc8"}
+
+
+def layers_left_out(model: keras.Model) -> frozenset[str]:
+    """Names of the backbone's layers behind the map at which a classifier ends; of other networks none."""
+    found = spec.model_spec(model)
+    if found["builder"] != "classifier" or found["arguments"].get("depth", "deep") == "deep":
+        return frozenset()
+    whole = build_classifier(**(found["arguments"] | {"depth": "deep"}))
+    return frozenset({layer.name for layer in whole.layers} - {layer.name for layer in model.layers})
 
 
 def class_maps(classifier: keras.Model) -> keras.Model:
     """The class activation maps of a classifier, before any activation; shares the classifier's weights.
 
     Returns:
-        Model: image [B, H, W, 3] normalised -> maps [B, h, w, num_classes] float32, h = ceil(H / output_stride).
+        Model: image [B, H, W, 3] normalised -> maps [B, h, w, num_classes] float32, h = ceil(H / stride) with the stride of the
+        map that they are made of, for depth "deep" output_stride.
 
     Raises:
         ConfigError: the model is not a classifier of this package.

@@ -20,6 +20,24 @@ BATCH_NORM_MOMENTUM = 0.9
 CHANNELS_PER_GROUP = 8
 
 
+class GlobalLogSumExpPooling2D(keras.layers.Layer):
+    """A soft maximum of each channel: log(mean(exp(r x))) / r, [B, h, w, C] -> [B, C] float32.
+
+    Between the mean (r near 0) and the maximum (r large) of Pinheiro & Collobert, "From image-level to pixel-level labeling with
+    convolutional networks", CVPR 2015, equation 3. The gradient of a cell is its share of the sum, so that a large logit does not
+    ask for a large object.
+    """
+
+    def __init__(self, sharpness: float, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.sharpness = sharpness
+
+    def call(self, inputs):
+        scaled = self.sharpness * tf.cast(inputs, tf.float32)
+        cells = tf.cast(tf.shape(scaled)[1] * tf.shape(scaled)[2], tf.float32)
+        return (tf.reduce_logsumexp(scaled, axis=(1, 2)) - tf.math.log(cells)) / self.sharpness
+
+
 def logits_initializer():
     """Small, so that training starts from an undecided prediction."""
     return keras.initializers.RandomNormal(stddev=0.01)

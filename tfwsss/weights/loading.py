@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from tfwsss.errors import WeightsError
+from tfwsss.errors import ConfigError, WeightsError
+from tfwsss.models import layers_left_out
 from tfwsss.weights import caffe, hdf5, mxnet, numpy_archive, pytorch
 from tfwsss.weights.matching import LoadReport, fill, scratch_layers
 from tfwsss.weights.naming import from_keras_vgg16, from_torch, of_keras_vgg16
@@ -76,6 +77,13 @@ def detect(path) -> tuple[str, Callable[..., Contents]]:
     return "Caffe", caffe.read  # a protobuf has no mark of its own
 
 
+def _left_out(model) -> frozenset[str]:
+    try:
+        return layers_left_out(model)
+    except ConfigError:  # not one of this package's models
+        return frozenset()
+
+
 def load_weights(model, path, allow_mismatch: bool = False, allow_missing: Collection[str] | None = None) -> LoadReport:
     """Fill `model` from a weight file; the format is recognised by content, not by the file's name.
 
@@ -86,7 +94,8 @@ def load_weights(model, path, allow_mismatch: bool = False, allow_missing: Colle
         allow_missing: names of layers that the file may lack or have in another shape. By default the layers that
             the model trains from scratch (`tfwsss.models.head_layers`); pass () to demand every variable.
 
-    Output layers that only the file has (1000 ImageNet classes, another stage's head) are reported and ignored.
+    Output layers that only the file has (1000 ImageNet classes, another stage's head), and the layers behind the map at which the
+    model's `depth` ends it, are reported and ignored.
 
     Raises:
         WeightsError: the file is unreadable or does not fit; the model is unchanged then.
@@ -109,6 +118,6 @@ def load_weights(model, path, allow_mismatch: bool = False, allow_missing: Colle
         source=path,
         format=name,
         heads=heads,
-        foreign_heads=foreign_heads,
+        foreign_heads={*foreign_heads, *_left_out(model)},
         allow_mismatch=allow_mismatch,
     )

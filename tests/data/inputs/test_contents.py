@@ -53,6 +53,16 @@ def test_classifier_canvas_is_the_mean_colour(photos):
         assert photo.sum() == rows * columns and 20 <= max(rows, columns) <= 40
 
 
+def test_classifier_photos_of_one_scale(photos, tmp_path):
+    path = tmp_path / "small.png"
+    Image.fromarray(np.full((20, 30, 3), 200, np.uint8)).save(path)
+    one = photos.only([Sample("small", path, (0,))])
+    normalization = Normalization(False, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    images = one.collect("classifier", normalization=normalization, scale_range=(1.5, 1.5), color_jitter=False, batch_size=3)["image"]
+    for photo in (images > 0).any(axis=-1):
+        assert (photo.any(axis=1).sum(), photo.any(axis=0).sum()) == (30, 45)
+
+
 def test_classifier_flips_half_of_the_photos(photos, tmp_path):
     path = tmp_path / "ramp.png"
     Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[None, :, None], (64, 1, 3))).save(path)

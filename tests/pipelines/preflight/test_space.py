@@ -47,6 +47,8 @@ def test_crops_that_are_mostly_empty(tmp_path):
     assert crops.crop_warnings(config(tmp_path), 375, 500) == []
     lines = crops.crop_warnings(config(tmp_path, classifier={"crop": 64, "resize_long": [40, 60]}), 100, 100)
     assert [line.split(" ")[0] for line in lines] == ["affinitynet.crop", "segmenter.crop"]
+    (line,) = [line for line in crops.crop_warnings(config(tmp_path, classifier={"crop": 448, "scale_range": [0.5, 2.0]}), 100, 100) if line.startswith("classifier")]
+    assert line.endswith("fill 20% of it at most (classifier.scale_range up to 2); take a smaller crop")
     assert "segmenter.crop 448: photos of 100x100 px, the median here, fill 8% of it at most (segmenter.scale_range up to 1.3)" in lines[1]
 
 
