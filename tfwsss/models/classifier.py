@@ -13,6 +13,7 @@ from tfwsss.models.backbones import Options
 from tfwsss.models.layers import GlobalLogSumExpPooling2D, conv2d
 
 DROPOUT = 0.5
+RARE = -2.0  # logit of a cell in which nothing was recognised, at first: a soft maximum has no negative cells that outweigh a positive one
 Depth = Literal["deep", "middle", "shallow"]
 Pooling = Literal["average", "log_sum_exp"]
 DEPTHS = {"shallow": 0, "middle": 1, "deep": 2}  # number of the trunk's map
@@ -38,10 +39,10 @@ def build_classifier(
     pooling: Pooling = "average",
     sharpness: float = 4.0,
 ) -> tuple[keras.Model, set[str]]:
-    """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8` without bias, global pooling.
+    """Build the classifier: backbone, channel dropout 0.5, 1x1 convolution `fc8`, global pooling.
 
     The average comes after `fc8`; both are linear, so the result is that of averaging first, and the maps of
-    `class_maps` are an intermediate tensor of this very graph. PSA has depth "deep" and pooling "average".
+    `class_maps` are an intermediate tensor of this very graph. PSA has depth "deep" and pooling "average"; `fc8` has a bias with "log_sum_exp" only.
 
     Args:
         backbone: name in `tfwsss.models.BACKBONES`.
@@ -63,13 +64,14 @@ def build_classifier(
     options = Options("classifier", width, output_stride, batch_norm, freeze, dropout)
     trunk = backbones.build_trunk(backbone, options)
     x = stack.SpatialDropout2D(DROPOUT, name="drop7")(list(trunk.maps.values())[DEPTHS[depth]])
-    x = conv2d(x, num_classes, 1, name="fc8", initializer="glorot_uniform")
+    soft = pooling == "log_sum_exp"
+    x = conv2d(x, num_classes, 1, name="fc8", initializer="glorot_uniform", use_bias=soft, bias=RARE)
     # Low precision ends here: sums over the image and the loss are float32 under every policy.
     x = keras.layers.Activation("linear", dtype="float32", name="class_maps")(x)
-    if pooling == "average":
-        logits = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
-    else:
+    if soft:
         logits = GlobalLogSumExpPooling2D(sharpness, name="logits")(x)
+    else:
+        logits = keras.layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x)
     model = keras.Model(trunk.inputs, logits, name=f"{backbone}_classifier")
     backbones.freeze(model, trunk, options)
     return model, {"fc8"}

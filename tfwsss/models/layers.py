@@ -58,6 +58,7 @@ def conv2d(
     dilation: int = 1,
     use_bias: bool = False,
     initializer="he_normal",
+    bias: float = 0.0,
 ):
     """[B, h, w, c] -> [B, ceil(h / stride), ceil(w / stride), filters] with symmetric zero padding; odd kernels."""
     padding = "same"
@@ -78,6 +79,7 @@ def conv2d(
         dilation_rate=dilation,
         padding=padding,
         use_bias=use_bias,
+        bias_initializer=keras.initializers.Constant(bias),
         kernel_initializer=initializer,
         name=name,
     )(x)
