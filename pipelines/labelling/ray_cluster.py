@@ -28,7 +28,7 @@ from ..engine.interruption import ENDING
 from ..preflight.executor import executor_problems
 from .actor import Actor
 from .distribution import Distribution
-from .ray_guard import MARK, start_guard
+from .ray_guard import start_guard
 from .timing import Timing
 from .work import Item, Job
 
@@ -95,11 +95,9 @@ class RayCluster:
         self._entered = True
         if self._own is not None:
             self._guard = start_guard(self._own)
-            os.environ[MARK] = str(self._own)
         try:
             ray.init(address=self.runtime.ray_address or "local", **options)
         finally:
-            os.environ.pop(MARK, None)
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():  # Ray sets its own
                     if handler is not None:

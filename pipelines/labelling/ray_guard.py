@@ -2,8 +2,8 @@
 
 Ray's own processes watch each other, but two of them wait for more than a minute to tell the dead head of the cluster that it is dead.
 
-    started with the cluster's folder --> waits until its standard input ends --> kills all processes that have the folder in their
-    environment --> removes the folder
+    started with the cluster's folder --> waits until its standard input ends --> kills all processes whose output goes into the
+    folder, which is where Ray has its logs --> removes the folder
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ import sys
 import time
 from pathlib import Path
 
-MARK = "TFWSSS_RAY_CLUSTER"  # environment variable that a cluster's processes inherit; the temporary folder that was made for this one
 ROUNDS = 3  # a process may have started another one while its like were killed
 
 
 def start_guard(folder: Path) -> subprocess.Popen | None:
     """A process that waits for the end of this one, or for its standard input to be closed; None where there is no /proc to look into."""
-    if not Path("/proc/self/environ").exists():
+    if not Path("/proc/self/fd").exists():
         return None
     # A session of its own: Ctrl-C in a terminal is for the command, which may take its time to end.
     return subprocess.Popen([sys.executable, "-S", __file__, str(folder)], stdin=subprocess.PIPE, start_new_session=True)
 
 
-def marked(folder: str) -> list[int]:
-    """Processes, of this user as far as we may look, that were started with the mark."""
-    wanted, found = f"{MARK}={folder}".encode(), []
+def writing_below(folder: Path) -> list[int]:
+    """Processes whose standard output or error is a file below the folder. Ray's overwrite their environment, and with it other marks."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted in (process / "environ").read_bytes().split(b"\0"):
+            if any(folder in (process / "fd" / number).readlink().parents for number in ("1", "2")):
                 found.append(int(process.name))
-        except OSError:  # ended meanwhile, or somebody else's
+        except OSError:  # ended meanwhile, somebody else's, or without output
             continue
     return found
 
@@ -45,7 +44,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     sys.stdin.buffer.read()
     for _ in range(ROUNDS):
-        for process in marked(sys.argv[1]):
+        for process in writing_below(Path(sys.argv[1])):
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:

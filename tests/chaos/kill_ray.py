@@ -15,12 +15,13 @@ import argparse
 import csv
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import yaml
@@ -36,6 +37,9 @@ UNTIL = "label_scores"
 LABELLING = ("cams", "affinity_labels", "walk", "label_votes", "pseudo_labels", "label_audit", "label_scores")
 KINDS = {"actor": 0.75, "raylet": 0.1, "command": 0.15}  # how often which is killed
 SURVIVAL_SECONDS = 60.0
+ENDED_BY_RAY = "Failed to register worker to Raylet"  # where the raylet dies before the command is connected, Ray ends the command's process
+
+clusters: defaultdict[Path, set[str]] = defaultdict(set)  # by the command's folder: folders of the clusters that it has started
 
 
 def configuration(folder: Path, photos: int) -> None:
@@ -52,12 +56,20 @@ def start(folder: Path, until: str = UNTIL) -> subprocess.Popen:
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """{process: its command line} of all that a command in `folder` has started, itself among them."""
+    """{process: its command line} of all that a command in `folder` has started, itself among them.
+
+    Some of Ray's overwrite their environment; their output goes into the cluster's folder, which is in the others' command lines.
+    """
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if f"TFWSSS_LIFE={folder}".encode() in (place / "environ").read_bytes().split(b"\0") and "State:\tZ" not in (place / "status").read_text():
-                found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            ours = f"TFWSSS_LIFE={folder}".encode() in (place / "environ").read_bytes().split(b"\0")
+            if ours:
+                clusters[folder] |= set(re.findall(r"/tmp/\S*?tfwsss-ray-[^/\s]+", line))
+            logs = {Path(cluster) for cluster in clusters[folder]}
+            if (ours or logs & set((place / "fd/1").readlink().parents)) and "State:\tZ" not in (place / "status").read_text():
+                found[int(place.name)] = line
         except OSError:  # it has ended meanwhile
             continue
     return found
@@ -149,7 +161,8 @@ def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, 
                 continue
         code = command.wait()
         wrong += survivors(folder)
-        if code == -signal.SIGKILL:
+        if code == -signal.SIGKILL or (code and kills["raylet"] and ENDED_BY_RAY in (folder / "messages.log").read_text()):
+            (folder / "messages.log").unlink()
             command = start(folder, until)
             continue
         if code:
