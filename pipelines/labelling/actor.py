@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +51,18 @@ class Worker:
             os.sched_setaffinity(0, cores[spot.slot * spot.cores : (spot.slot + 1) * spot.cores] or cores)
         self._cores = spot.cores
         self._engine: Engine | None = None
+        self._turn = 0
+        self._beginning = threading.Lock()  # a job may end, and the next begin, before an actor has begun with the first
 
-    def begin(self, job: Job, threads: int, version: str, mark: Path) -> None:
-        """Take up a job, with all that its devices need.
+    def begin(self, turn: int, job: Job, threads: int, version: str, mark: Path) -> None:
+        """Take up a job, with all that its devices need, unless a later one has been taken up.
+
+        Args:
+            turn: number of the job; later ones have larger numbers.
+            job: the work.
+            threads: that read, and as many that finish; 0: one for each core.
+            version: of the process that asks.
+            mark: a file that all machines must see.
 
         Raises:
             StageError: this machine has another version, or does not see the folder.
@@ -64,14 +74,18 @@ class Worker:
             if time.monotonic() > deadline:
                 raise StageError(f"{mark.parent}: not seen by all machines of the Ray cluster, which must share it")
             time.sleep(0.5)
-        if self._engine is not None:
-            self._engine.__exit__()
-        timing = Timing()
-        self._engine = Engine(job.work(timing), threads or self._cores, job.devices(), timing).start_ready()
+        with self._beginning:
+            if turn < self._turn:
+                return
+            if self._engine is not None:
+                self._engine.__exit__()
+            timing = Timing()
+            self._turn, self._engine = turn, None
+            self._engine = Engine(job.work(timing), threads or self._cores, job.devices(), timing).start_ready()
 
-    def do(self, items: list) -> Done:
-        """Some photos."""
-        assert self._engine is not None
+    def do(self, turn: int, items: list) -> Done:
+        """Some photos of the job that was taken up last."""
+        assert self._engine is not None and turn == self._turn
         results, error = [], None
         try:
             for result in self._engine.results(items):

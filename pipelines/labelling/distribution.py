@@ -38,6 +38,8 @@ class Distribution:
 
     def __init__(self, cluster: RayCluster, items: Sequence[Any], job: Job, timing: Timing, done: Callable[[Item], bool], mark: Path):
         self.cluster, self.items, self.job, self.timing, self.done, self.mark = cluster, items, job, timing, done, mark
+        cluster.turn += 1
+        self._turn = cluster.turn
         self._fresh = 0  # number of the first photo that nobody has had
         self._again: deque[int] = deque()  # photos of actors that died with their machine
         self._suspects: deque[int] = deque()  # photos of actors that died, and not with their machine
@@ -73,7 +75,7 @@ class Distribution:
 
     def _begin(self, actor: Actor) -> None:
         actor.calls, actor.alone = {}, False
-        actor.beginning = actor.handle.begin.remote(self.job, self.cluster.runtime.workers, __version__, self.mark)
+        actor.beginning = actor.handle.begin.remote(self._turn, self.job, self.cluster.runtime.workers, __version__, self.mark)
 
     def _keep_actors(self) -> None:
         """An actor at each place, as machines come and go."""
@@ -128,7 +130,7 @@ class Distribution:
                     self._fresh += len(numbers)
                 if not numbers:
                     break
-                actor.calls[actor.handle.do.remote([self.items[number] for number in numbers])] = numbers
+                actor.calls[actor.handle.do.remote(self._turn, [self.items[number] for number in numbers])] = numbers
 
     def _size(self, spot: Place | None) -> int:
         """Photos of a call: enough for all threads."""

@@ -50,6 +50,7 @@ class RayCluster:
         self._guard: subprocess.Popen | None = None
         self._entered = False
         self.actors: list[Actor] = []
+        self.turn = 0  # number of the last job
 
     def __enter__(self) -> RayCluster:
         if problems := executor_problems(self.runtime):

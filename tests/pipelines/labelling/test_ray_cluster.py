@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tfwsss import __version__
 from tfwsss.config.schema import Runtime
 from tfwsss.errors import DataError, StageError
 from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
-from tfwsss_pipelines.labelling.actor import Place, places, reason
+from tfwsss_pipelines.labelling.actor import Place, Worker, places, reason
 from tfwsss_pipelines.labelling.executor import Local, executor_of
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.work import Work
@@ -66,6 +67,12 @@ class Noting:
 
     def devices(self) -> tuple[str, ...]:
         return ()
+
+
+@dataclass(frozen=True)
+class Counting(Noting):
+    def work(self, timing: Timing) -> Work:
+        return Work(lambda photo: int(photo.id), lambda photo, value: value)
 
 
 def begun(folder: Path) -> list[list[str]]:
@@ -158,6 +165,18 @@ def test_actors_that_others_kill_cost_no_photo(cluster, tmp_path):
     found += list(results)
     assert len(found) == 60 and all(result in (None, 2 * number) for number, result in enumerate(found))
     assert len(list(tmp_path.glob("*.done"))) == 60
+
+
+def test_a_worker_that_is_late_for_a_job_does_the_next_one(tmp_path, monkeypatch):
+    """Jobs may follow each other so fast that an actor is told of two before it has begun with the first."""
+    monkeypatch.chdir(tmp_path)  # where a worker goes, too
+    worker = Worker(str(tmp_path), Place("here", 0, 1, 1, 0))
+    (tmp_path / "mark").touch()
+    worker.begin(2, Counting(tmp_path), 1, __version__, tmp_path / "mark")
+    worker.begin(1, Noting(tmp_path, failing=("3",)), 1, __version__, tmp_path / "mark")
+    assert worker.do(2, photos(4)).results == [0, 1, 2, 3]
+    with pytest.raises(AssertionError):
+        worker.do(1, photos(4))
 
 
 @needs_ray
