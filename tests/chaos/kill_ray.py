@@ -37,7 +37,7 @@ UNTIL = "label_scores"
 LABELLING = ("cams", "affinity_labels", "walk", "label_votes", "pseudo_labels", "label_audit", "label_scores")
 KINDS = {"actor": 0.75, "raylet": 0.1, "command": 0.15}  # how often which is killed
 SURVIVAL_SECONDS = 60.0
-ENDED_BY_RAY = "Failed to register worker to Raylet"  # where the raylet dies before the command is connected, Ray ends the command's process
+ENDED_BY_RAY = "core_worker_process.cc"  # where the raylet dies before the command is connected, Ray ends the command's process
 
 clusters: defaultdict[Path, set[str]] = defaultdict(set)  # by the command's folder: folders of the clusters that it has started
 
