@@ -11,7 +11,6 @@ Prints a line for each life with the kills so far, and exits with the number of 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import random
@@ -27,6 +26,7 @@ from pathlib import Path
 import yaml
 
 from tests.chaos.kill_runs import contents, leftovers, tracked
+from tests.chaos.lives import run_lives
 from tests.command import environment_with
 from tests.pipelines.conftest import TINY
 
@@ -181,28 +181,5 @@ def differences(folder: Path, expected: Path, finished: dict[Path, tuple[int, in
     return wrong + quarantine_problems(folder) + [f"{name}: still running in MLflow" for name in tracked(folder / "mlflow.db")[1]]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for the runs; what is in FOLDER/life is removed")
-    parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
-    expected = reference(folder / "reference")
-    kills: Counter[str] = Counter()
-    lives = different = 0
-    while kills.total() < arguments.kills:
-        lives += 1
-        more, wrong = one_life(folder / "life", expected, random.Random(f"{arguments.seed} {lives}"), arguments.kills - kills.total())
-        kills += more
-        different += bool(wrong)
-        print(f"life {lives}: {dict(more)}, {kills.total()} kills in all; {'; '.join(wrong) or 'equal'}", flush=True)
-        if wrong:
-            shutil.rmtree(folder / f"life-{lives}", ignore_errors=True)
-            (folder / "life").rename(folder / f"life-{lives}")
-    print(f"{dict(kills)} in {lives} lives, {different} of them left something else than an uninterrupted run")
-    return min(different, 125)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_lives(__doc__, reference, one_life))
