@@ -2,12 +2,13 @@
 
 Ray's own processes watch each other, but two of them wait for more than a minute to tell the dead head of the cluster that it is dead.
 
-    started with the cluster's folder --> waits until its standard input ends --> kills all processes whose command line names the
-    folder or whose output goes into it, which is where Ray has its logs --> removes the folder
+    started with the cluster's folder --> waits until its standard input ends --> kills all processes of the cluster, which are known
+    by the folder --> removes the folder
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-LINGER_SECONDS = 5.0  # a process that was just starting names the folder, then no longer, and only then has its output there
+LINGER_SECONDS = 5.0  # a process that was just starting names the folder, then no longer, and only then has its logs open
 EVERY_SECONDS = 0.2
 FAREWELL = b"stopped"  # on standard input: the cluster was stopped in order, one look is enough
 
@@ -30,17 +31,24 @@ def start_guard(folder: Path) -> subprocess.Popen | None:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes of the cluster in a folder. Some of Ray's overwrite their environment and command line, and with them other marks."""
+    """Processes of the cluster in a folder: Ray's name it as an option, or call themselves "ray::..." later and have logs open there."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) == os.getpid():
-                continue
-            if b"=" + os.fsencode(folder) in (process / "cmdline").read_bytes() or any(folder in (process / "fd" / number).readlink().parents for number in ("1", "2")):
+            line = (process / "cmdline").read_bytes()
+            if b"=" + os.fsencode(folder) in line or (line.startswith(b"ray::") and _has_open(process, folder)):
                 found.append(int(process.name))
-        except OSError:  # ended meanwhile, somebody else's, or without output
+        except OSError:  # ended meanwhile, or somebody else's
             continue
     return found
+
+
+def _has_open(process: Path, folder: Path) -> bool:
+    for file in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if folder in file.readlink().parents:
+                return True
+    return False
 
 
 def main() -> None:

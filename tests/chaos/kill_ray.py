@@ -11,6 +11,7 @@ Prints a line for each life with the kills so far, and exits with the number of 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import random
@@ -29,6 +30,7 @@ from tests.chaos.kill_runs import contents, leftovers, tracked
 from tests.chaos.lives import run_lives
 from tests.command import environment_with
 from tests.pipelines.conftest import TINY
+from tfwsss_pipelines.labelling.ray_guard import processes_of
 
 POISONED = Path(__file__).parent / "poison"
 POISON = "train/00003"
@@ -58,21 +60,25 @@ def start(folder: Path, until: str = UNTIL) -> subprocess.Popen:
 def processes(folder: Path) -> dict[int, str]:
     """{process: its command line} of all that a command in `folder` has started, itself among them.
 
-    Some of Ray's overwrite their environment; their output goes into the cluster's folder, which is in the others' command lines.
+    Some of Ray's overwrite their environment; they are known by the cluster's folder, which is in the others' command lines.
     """
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            ours = f"TFWSSS_LIFE={folder}".encode() in (place / "environ").read_bytes().split(b"\0")
-            if ours:
-                clusters[folder] |= set(re.findall(r"/tmp/\S*?tfwsss-ray-[^/\s]+", line))
-            logs = {Path(cluster) for cluster in clusters[folder]}
-            if (ours or logs & set((place / "fd/1").readlink().parents)) and "State:\tZ" not in (place / "status").read_text():
-                found[int(place.name)] = line
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            if f"TFWSSS_LIFE={folder}".encode() in (place / "environ").read_bytes().split(b"\0"):
+                found[int(place.name)] = line = _command_line(int(place.name))
+                clusters[folder] |= set(re.findall(r"=(/tmp/\S*?tfwsss-ray-[^/\s]+)", line))
+    numbers = {number for cluster in clusters[folder] for number in processes_of(Path(cluster))}
+    found |= {number: _command_line(number) for number in numbers}
+    return {number: line for number, line in found.items() if line}
+
+
+def _command_line(number: int) -> str:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def victim(folder: Path, command: int, rng: random.Random) -> tuple[int, str] | None:
