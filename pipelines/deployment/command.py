@@ -34,7 +34,7 @@ def predict(
     cpus_per_actor: Annotated[int, typer.Option(help="As runtime.cpus_per_actor.", min=0)] = 0,
 ) -> None:
     """Segment photos with an exported model; what an earlier call has left undone is gone on with."""
-    from .photo_list import chosen_photos
+    from ..labelling.photo_list import chosen_photos
     from .predict import predict_files
 
     limits = {"max_megapixels": max_megapixels, "time_limit_s": time_limit_s}

@@ -23,9 +23,9 @@ from tfwsss.storage.atomic import atomic_path, read_json, write_json, write_text
 from ..engine.progress import console, progress_bar
 from ..engine.quarantine import PhotosLost
 from ..labelling.executor import executor_of
+from ..labelling.photo_list import refuse_overwriting, result_names
 from ..labelling.timing import Timing
 from ..labelling.work import Work
-from .photo_list import refuse_overwriting, result_names
 
 RECORD, FAILURES = "predict.json", "failures.csv"  # in the folder of the results
 

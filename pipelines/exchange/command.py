@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..engine.interruption import interruptible
 from ..options import PATH, ConfigArgument, SetOption, WorkOption, load, path_of
 
 labels_app = typer.Typer(no_args_is_help=True, help="Correct pseudo labels by hand, in annotation tools.")
@@ -36,13 +37,19 @@ def export(
     limit: Annotated[int | None, typer.Option(help="So many photos at most.", min=1)] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", **PATH, help="File or folder to write; it may not exist. Without it, labels.<form> in the current folder.")] = None,
     photos: Annotated[Path | None, typer.Option("--photos", **PATH, help="Also copy the photos into this new folder, to upload them.")] = None,
+    new: Annotated[list[Path] | None, typer.Option("--new", parser=path_of, metavar="PHOTOS", help="In place of the pseudo labels, what the segmenter says of these: a photo, a folder, or a pattern in quotation marks; may be given several times.")] = None,
     set_: SetOption = None,
     work_dir: WorkOption = None,
 ) -> None:
-    """Write the pseudo labels of a finished run, with their confidence, for an annotation tool."""
-    from .exporting import export_labels
+    """Write the pseudo labels of a finished run, or its predictions on new photos, with their confidence, for an annotation tool."""
+    from .exporting import export_labels, export_predictions
 
-    export_labels(load(config, set_, work_dir), to.value, output, photos, doubtful=order is Order.doubtful, limit=limit)
+    settings, where = load(config, set_, work_dir), (to.value, output, photos)
+    if new:
+        with interruptible():
+            export_predictions(settings, new, *where, doubtful=order is Order.doubtful, limit=limit)
+    else:
+        export_labels(settings, *where, doubtful=order is Order.doubtful, limit=limit)
 
 
 @labels_app.command("import")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from tfwsss.errors import DataError
 from tfwsss.exchange import TOOLS, LabelledPhoto
 from tfwsss.exchange.folders import copy_photo
 from tfwsss.exchange.label_studio import labelling_interface
-from tfwsss.exchange.labelled import require_names, tool_name
+from tfwsss.exchange.labelled import Tool, require_names, tool_name
 from tfwsss.storage.artifacts import artifact_path, load_label
 from tfwsss.storage.atomic import atomic_folder
 
 from ..engine.context import usable_split
 from ..engine.terminal import show
 from ..stages.label_audit import CLASSES, read_photos
+from .predicting import labelled, predict_photos
 
 SURE = 1.0  # confidence of a mask that a person drew, and of a photo that shows none of the classes
 
@@ -36,14 +38,7 @@ def export_labels(config: Config, to: str, output: Path | None, copies: Path | N
     Raises:
         StageError, DataError: the run has not come so far, or something is where the export goes.
     """
-    tool = TOOLS[to]
-    output = output or Path(tool.output)
-    for place in filter(None, (output, copies)):
-        if place.exists() or place.is_symlink():
-            raise DataError(f"{place}: is there already; choose another")
-    train = usable_split(config, config.work_dir, "train")
-    assert train is not None
-    require_names(train.classes)
+    tool, output, train = _begun(config, to, output, copies)
     confidences = {photo.photo: photo.confidence for photo in read_photos(config.work_dir)}
     by_class: dict[str, dict[int, float]] = defaultdict(dict)
     with (config.work_dir / CLASSES).open(encoding="utf-8", newline="") as file:
@@ -65,18 +60,48 @@ def export_labels(config: Config, to: str, output: Path | None, copies: Path | N
         if tool.photos:
             yield from _evaluation(usable_split(config, config.work_dir, "val"))
 
-    tool.write(chosen(), train.classes, output)
+    corrected = sum(sample.id in strong for sample in samples)
+    _write(tool, chosen, len(samples), train.classes, output, copies, f"{len(samples)} of {len(train)} photos, {corrected} of them with a mask of data.strong_masks")
+
+
+def export_predictions(config: Config, images: Sequence[Path], to: str, output: Path | None, copies: Path | None, *, doubtful: bool, limit: int | None) -> None:
+    """Write what the run's segmenter says of other photos, and say what it holds. Forms that are data sets have them as training photos.
+
+    Raises:
+        StageError, DataError: the run has no segmenter, there is no photo, or something is where the export goes.
+    """
+    tool, output, train = _begun(config, to, output, copies)
+    with tempfile.TemporaryDirectory(prefix="tfwsss-labels-") as folder:
+        predicted = predict_photos(config, images, Path(folder))
+        kept = sorted(predicted, key=lambda one: (one.confidence, one.photo.id) if doubtful else (0.0, one.photo.id))[:limit]
+        _write(tool, lambda: labelled(kept, Path(folder)), len(kept), train.classes, output, copies, f"{len(kept)} of {len(predicted)} photos, as the segmenter sees them")
+
+
+def _begun(config: Config, to: str, output: Path | None, copies: Path | None) -> tuple[Tool, Path, Dataset]:
+    tool = TOOLS[to]
+    output = output or Path(tool.output)
+    for place in filter(None, (output, copies)):
+        if place.exists() or place.is_symlink():
+            raise DataError(f"{place}: is there already; choose another")
+    train = usable_split(config, config.work_dir, "train")
+    assert train is not None
+    require_names(train.classes)
+    return tool, output, train
+
+
+def _write(tool: Tool, photos: Callable[[], Iterator[LabelledPhoto]], count: int, classes: tuple[str, ...], output: Path, copies: Path | None, said: str) -> None:
+    """The export, copies of the first `count` photos, and what was done."""
+    tool.write(photos(), classes, output)
     if copies is not None:
         with atomic_folder(copies) as temporary:
             temporary.mkdir()
-            for photo in islice(chosen(), len(samples)):
+            for photo in islice(photos(), count):
                 copy_photo(photo, temporary)
-    corrected = sum(sample.id in strong for sample in samples)
-    show(f"{len(samples)} of {len(train)} photos, {corrected} of them with a mask of data.strong_masks: {output}")
+    show(f"{said}: {output}")
     if copies is not None:
         show(f"their photos: {copies}")
-    if to == "labelstudio":
-        show(f"labelling interface: {labelling_interface(train.classes)}")
+    if tool.name == "labelstudio":
+        show(f"labelling interface: {labelling_interface(classes)}")
 
 
 def _evaluation(val: Dataset | None) -> Iterator[LabelledPhoto]:

@@ -28,7 +28,7 @@ from ..engine.interruption import ENDING
 from ..preflight.executor import executor_problems
 from .actor import Actor
 from .distribution import Distribution
-from .ray_guard import start_guard
+from .ray_guard import FAREWELL, start_guard
 from .timing import Timing
 from .work import Item, Job
 
@@ -118,7 +118,7 @@ class RayCluster:
             ray.shutdown()
             self._entered = False
         if self._guard is not None:
-            self._guard.communicate()  # closes its standard input
+            self._guard.communicate(FAREWELL)
             self._guard = None
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)

@@ -2,12 +2,13 @@
 
 Ray's own processes watch each other, but two of them wait for more than a minute to tell the dead head of the cluster that it is dead.
 
-    started with the cluster's folder --> waits until its standard input ends --> kills all processes whose output goes into the
-    folder, which is where Ray has its logs --> removes the folder
+    started with the cluster's folder --> waits until its standard input ends --> kills all processes of the cluster, which are known
+    by the folder --> removes the folder
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,7 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-ROUNDS = 3  # a process may have started another one while its like were killed
+LINGER_SECONDS = 5.0  # a process that was just starting names the folder, then no longer, and only then has its logs open
+EVERY_SECONDS = 0.2
+FAREWELL = b"stopped"  # on standard input: the cluster was stopped in order, one look is enough
 
 
 def start_guard(folder: Path) -> subprocess.Popen | None:
@@ -27,29 +30,40 @@ def start_guard(folder: Path) -> subprocess.Popen | None:
     return subprocess.Popen([sys.executable, "-S", __file__, str(folder)], stdin=subprocess.PIPE, start_new_session=True)
 
 
-def writing_below(folder: Path) -> list[int]:
-    """Processes whose standard output or error is a file below the folder. Ray's overwrite their environment, and with it other marks."""
+def processes_of(folder: Path) -> list[int]:
+    """Processes of the cluster in a folder: Ray's name it as an option, or call themselves "ray::..." later and have logs open there."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(folder in (process / "fd" / number).readlink().parents for number in ("1", "2")):
+            line = (process / "cmdline").read_bytes()
+            if b"=" + os.fsencode(folder) in line or (line.startswith(b"ray::") and _has_open(process, folder)):
                 found.append(int(process.name))
-        except OSError:  # ended meanwhile, somebody else's, or without output
+        except OSError:  # ended meanwhile, or somebody else's
             continue
     return found
+
+
+def _has_open(process: Path, folder: Path) -> bool:
+    for file in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if folder in file.readlink().parents:
+                return True
+    return False
 
 
 def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    sys.stdin.buffer.read()
-    for _ in range(ROUNDS):
-        for process in writing_below(Path(sys.argv[1])):
+    deadline = time.monotonic() + (LINGER_SECONDS if sys.stdin.buffer.read() != FAREWELL else 0.0)
+    while True:
+        for process in processes_of(Path(sys.argv[1])):
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        time.sleep(0.1)
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(EVERY_SECONDS)
     shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 

@@ -18,7 +18,7 @@ from tfwsss.data.dataset import Sample
 from tfwsss.errors import DataError
 from tfwsss.label_audit import Doubt, audit_photo, pixel_confidence
 from tfwsss.pseudolabel import from_grid
-from tfwsss.storage.artifacts import load_label, load_walk, save_grey
+from tfwsss.storage.artifacts import keep_grey, load_label, load_walk
 from tfwsss.storage.atomic import write_text
 from tfwsss.tag_consistency import normalized
 
@@ -47,7 +47,7 @@ def audit_image(work: Path, image_id: str, tags: tuple[int, ...], smallest_share
     plain, normalised = (load_label(work / folder, image_id) for folder in (PLAIN, NORMALISED))
     _, walked = load_walk(work / "walk", image_id)
     scores = from_grid(normalized(walked), *plain.shape)
-    save_grey(work / NAME / "pixels", image_id, pixel_confidence(plain, normalised, scores))
+    keep_grey(work / NAME / "pixels", image_id, pixel_confidence(plain, normalised, scores))
     return audit_photo(image_id, tags, plain, normalised, scores, smallest_share)
 
 

@@ -11,7 +11,7 @@ Prints a line for each life with the kills so far, and exits with the number of 
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import csv
 import os
 import random
@@ -27,8 +27,10 @@ from pathlib import Path
 import yaml
 
 from tests.chaos.kill_runs import contents, leftovers, tracked
+from tests.chaos.lives import run_lives
 from tests.command import environment_with
 from tests.pipelines.conftest import TINY
+from tfwsss_pipelines.labelling.ray_guard import processes_of
 
 POISONED = Path(__file__).parent / "poison"
 POISON = "train/00003"
@@ -58,21 +60,25 @@ def start(folder: Path, until: str = UNTIL) -> subprocess.Popen:
 def processes(folder: Path) -> dict[int, str]:
     """{process: its command line} of all that a command in `folder` has started, itself among them.
 
-    Some of Ray's overwrite their environment; their output goes into the cluster's folder, which is in the others' command lines.
+    Some of Ray's overwrite their environment; they are known by the cluster's folder, which is in the others' command lines.
     """
     found = {}
     for place in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            ours = f"TFWSSS_LIFE={folder}".encode() in (place / "environ").read_bytes().split(b"\0")
-            if ours:
-                clusters[folder] |= set(re.findall(r"/tmp/\S*?tfwsss-ray-[^/\s]+", line))
-            logs = {Path(cluster) for cluster in clusters[folder]}
-            if (ours or logs & set((place / "fd/1").readlink().parents)) and "State:\tZ" not in (place / "status").read_text():
-                found[int(place.name)] = line
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            if f"TFWSSS_LIFE={folder}".encode() in (place / "environ").read_bytes().split(b"\0"):
+                found[int(place.name)] = line = _command_line(int(place.name))
+                clusters[folder] |= set(re.findall(r"=(/tmp/\S*?tfwsss-ray-[^/\s]+)", line))
+    numbers = {number for cluster in clusters[folder] for number in processes_of(Path(cluster))}
+    found |= {number: _command_line(number) for number in numbers}
+    return {number: line for number, line in found.items() if line}
+
+
+def _command_line(number: int) -> str:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def victim(folder: Path, command: int, rng: random.Random) -> tuple[int, str] | None:
@@ -181,28 +187,5 @@ def differences(folder: Path, expected: Path, finished: dict[Path, tuple[int, in
     return wrong + quarantine_problems(folder) + [f"{name}: still running in MLflow" for name in tracked(folder / "mlflow.db")[1]]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for the runs; what is in FOLDER/life is removed")
-    parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
-    expected = reference(folder / "reference")
-    kills: Counter[str] = Counter()
-    lives = different = 0
-    while kills.total() < arguments.kills:
-        lives += 1
-        more, wrong = one_life(folder / "life", expected, random.Random(f"{arguments.seed} {lives}"), arguments.kills - kills.total())
-        kills += more
-        different += bool(wrong)
-        print(f"life {lives}: {dict(more)}, {kills.total()} kills in all; {'; '.join(wrong) or 'equal'}", flush=True)
-        if wrong:
-            shutil.rmtree(folder / f"life-{lives}", ignore_errors=True)
-            (folder / "life").rename(folder / f"life-{lives}")
-    print(f"{dict(kills)} in {lives} lives, {different} of them left something else than an uninterrupted run")
-    return min(different, 125)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_lives(__doc__, reference, one_life))

@@ -9,19 +9,20 @@ and exits with the number of lives that left something else.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import yaml
 
 from tests.chaos.kill_ray import LABELLING, UNTIL, finished_files
 from tests.chaos.kill_runs import contents, leftovers, tracked
+from tests.chaos.lives import run_lives
 from tests.command import environment_with
 from tests.pipelines.conftest import TINY
 
@@ -53,10 +54,10 @@ def reference(folder: Path, photos: int = PHOTOS, until: str = UNTIL) -> Path:
     return folder
 
 
-def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, stages: tuple[str, ...] = STAGES, photos: int = PHOTOS) -> tuple[int, list[str]]:
+def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, stages: tuple[str, ...] = STAGES, photos: int = PHOTOS) -> tuple[Counter[str], list[str]]:
     """All stages, each by shards that are killed. Returns (kills, what is wrong)."""
     prepared(folder, expected, photos)
-    kills, finished = 0, {}
+    kills, finished = Counter[str](), {}
     for stage in stages:
         if start(folder, "run", "tiny.yaml", "--until", before(stage)).wait():
             return kills, [(folder / "messages.log").read_text()[-2000:]]
@@ -72,14 +73,14 @@ def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, 
                     shards[number] = start(folder, "stage", stage, "tiny.yaml", "--shard", f"{number}/{SHARDS}")
                 elif shard.poll() is not None:
                     return kills, [f"shard {number} of {stage}, exit code {shard.poll()}: {(folder / 'messages.log').read_text()[-2000:]}"]
-            if shards and kills < most_kills:
+            if shards and kills.total() < most_kills:
                 for path, stamp in finished_files(folder / "work").items():
                     finished.setdefault(path, stamp)
                 shard = rng.choice(list(shards.values()))
                 if shard.poll() is None:
                     shard.kill()
                     shard.wait()
-                    kills += 1
+                    kills["shard"] += 1
         if code := start(folder, "stage", stage, "tiny.yaml", "--close").wait():
             return kills, [f"closing of {stage}, exit code {code}: {(folder / 'messages.log').read_text()[-2000:]}"]
     return kills, differences(folder, expected, stages, finished)
@@ -103,27 +104,5 @@ def differences(folder: Path, expected: Path, stages: tuple[str, ...], finished:
     return wrong + [f"{name}: still running in MLflow" for name in tracked(folder / "mlflow.db")[1]]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for the runs; what is in FOLDER/life is removed")
-    parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    folder = arguments.folder.resolve()
-    expected = reference(folder / "reference")
-    kills = lives = different = 0
-    while kills < arguments.kills:
-        lives += 1
-        more, wrong = one_life(folder / "life", expected, random.Random(f"{arguments.seed} {lives}"), arguments.kills - kills)
-        kills += more
-        different += bool(wrong)
-        print(f"life {lives}: {more} kills, {kills} in all; {'; '.join(wrong) or 'equal'}", flush=True)
-        if wrong:
-            shutil.rmtree(folder / f"life-{lives}", ignore_errors=True)
-            (folder / "life").rename(folder / f"life-{lives}")
-    print(f"{kills} kills in {lives} lives, {different} of them left something else than the run of one process")
-    return min(different, 125)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_lives(__doc__, reference, one_life))

@@ -14,4 +14,4 @@ def test_shards_that_were_killed_leave_what_one_process_leaves(tmp_path):
     stages = ("cams", "affinity_labels")
     kills, wrong = kill_shards.one_life(tmp_path / "life", reference, random.Random(1), 3, stages, 6)
     assert wrong == []
-    assert kills == 3
+    assert kills == {"shard": 3}

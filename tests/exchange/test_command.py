@@ -7,16 +7,18 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.exchange.conftest import FIXTURE, TAGS
 from tfwsss.config.files import load_config
 from tfwsss.data import load_split
 from tfwsss.data.image import read_mask
-from tfwsss.errors import DataError
+from tfwsss.errors import DataError, StageError
 from tfwsss.storage.artifacts import save_label
 from tfwsss.storage.atomic import write_json
 from tfwsss_pipelines.exchange.command import labels_app
+from tfwsss_pipelines.exchange.predicting import confidences
 
 CONFIDENCE = {"two": 0.2, "four": 0.3, "one": 0.4}  # three has no tag
 
@@ -130,3 +132,58 @@ def test_a_run_that_has_not_come_so_far(work):
     (work / "work/label_audit/photos.csv").unlink()
     with pytest.raises(DataError, match="has stage label_audit finished there"):
         call("export", "run.yaml", "--to", "cvat")
+
+
+@pytest.fixture
+def segmented(work):
+    """The run's segmenter, and photos that are not in its data."""
+    from tfwsss import models
+    from tfwsss.weights import save_weights
+
+    model = models.build_segmenter("mobilenetv2", 2, width=0.35, output_stride=16, head="lraspp")
+    (work / "work/segmenter").mkdir()
+    save_weights(model, work / "work/segmenter/weights.safetensors")
+    (work / "new/b").mkdir(parents=True)
+    for name in ("a", "b/c"):
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (40, 56, 3), np.uint8)).save(work / f"new/{name}.png")
+    return work, ("--set", "segmenter.model.backbone=mobilenetv2", "--set", "segmenter.model.width=0.35")
+
+
+def test_predictions_on_new_photos(segmented):
+    work, settings = segmented
+    (work / "new/broken.png").write_bytes(b"no photo")
+    said = call("export", "run.yaml", "--to", "folders", "--new", "new", "--photos", "upload", *settings)
+    assert said.splitlines() == ["2 of 2 photos, as the segmenter sees them: labels.folders", "their photos: upload"]
+    names = {path.relative_to(work / "labels.folders").as_posix() for path in (work / "labels.folders").rglob("*") if path.is_file()}
+    assert names == {"data.yaml", *(f"{kind}/train/{name}.png" for kind in ("images", "masks") for name in ("a", "c"))}
+    assert sorted(path.name for path in (work / "upload").iterdir()) == ["a.png", "c.png"]
+
+    from tfwsss.export.inference import Inference
+    from tfwsss.models import normalization
+    from tfwsss.weights import load_model
+
+    photo = np.asarray(Image.open(work / "new/a.png"))
+    scores = Inference(load_model(work / "work/segmenter/weights.safetensors"), normalization("mobilenetv2")).scores(photo[np.newaxis]).numpy()[0]
+    found = read_mask(work / "labels.folders/masks/train/a.png")
+    sure = np.sort(scores, axis=2)[..., -1] - np.sort(scores, axis=2)[..., -2] > 1e-4
+    np.testing.assert_array_equal(found[sure], scores.argmax(axis=2)[sure])
+    call("export", "run.yaml", "--to", "labelstudio", "--new", "new/*.png", "--new", "new/b", "--limit", "1", *settings)
+    (task,) = json.loads((work / "labels.labelstudio.json").read_text())
+    assert 0.33 < task["predictions"][0]["score"] <= 1
+    with pytest.raises(DataError, match="none of the photos can be read"):
+        call("export", "run.yaml", "--to", "coco", "--new", "new/broken.png", *settings)
+    assert not (work / "labels.coco.json").exists()
+
+
+def test_predictions_need_a_segmenter(work):
+    with pytest.raises(StageError, match="stage segmenter has not finished there"):
+        call("export", "run.yaml", "--to", "cvat", "--new", "photos")
+
+
+def test_confidences_are_mean_probabilities():
+    scores = np.zeros((2, 2, 3), np.float32)
+    scores[0, 0], scores[0, 1], scores[1, 0], scores[1, 1] = (0.9, 0.1, 0), (0.1, 0.6, 0.3), (0, 0.8, 0.2), (0.2, 0.3, 0.5)
+    classes, confidence = confidences(scores, scores.argmax(axis=2))
+    assert classes == pytest.approx({0: 0.7, 1: 0.5}) and confidence == pytest.approx(0.6)
+    classes, confidence = confidences(scores[:1, :1], np.zeros((1, 1), int))
+    assert classes == {} and confidence == pytest.approx(0.9)

@@ -10,6 +10,13 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
+def _with_different_ports(section: Section, *names: str) -> Section:
+    ports = [getattr(section, name) for name in names]
+    if len(set(ports)) < len(ports):
+        raise ValueError(f"{', '.join(names[:-1])} and {names[-1]}: expected different ports, found {', '.join(map(str, ports))}")
+    return section
+
+
 class Triton(Section):
     """For NVIDIA's Triton Inference Server."""
 
@@ -23,10 +30,7 @@ class Triton(Section):
 
     @model_validator(mode="after")
     def _different_ports(self):
-        ports = (self.http_port, self.grpc_port, self.metrics_port)
-        if len(set(ports)) != len(ports):
-            raise ValueError(f"http_port, grpc_port and metrics_port: expected different ports, found {ports}")
-        return self
+        return _with_different_ports(self, "http_port", "grpc_port", "metrics_port")
 
 
 class KServe(Section):
@@ -55,6 +59,4 @@ class Serving(Section):
 
     @model_validator(mode="after")
     def _different_ports(self):
-        if self.rest_port == self.grpc_port:
-            raise ValueError(f"rest_port and grpc_port: expected different ports, found {self.rest_port} twice")
-        return self
+        return _with_different_ports(self, "rest_port", "grpc_port")

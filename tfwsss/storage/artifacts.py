@@ -148,8 +148,10 @@ def keep_label(folder, image_id: str, label) -> None:
         save_label(folder, image_id, label)
 
 
-def save_grey(folder, image_id: str, values) -> None:
-    """Save a map [H, W] of 0..1 as an 8-bit grey PNG, 1 white."""
+def keep_grey(folder, image_id: str, values) -> None:
+    """Save a map [H, W] of 0..1 as an 8-bit grey PNG, 1 white, unless a killed run has left that file."""
+    if artifact_path(folder, image_id, ".png").is_file():
+        return
     picture = Image.fromarray(np.rint(np.asarray(values) * 255).astype(np.uint8))
     with atomic_path(artifact_path(folder, image_id, ".png")) as path:
         picture.save(path)

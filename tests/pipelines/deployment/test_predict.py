@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, save
 from PIL import Image
 
 from tfwsss.errors import DataError, ExportError
-from tfwsss_pipelines.deployment.photo_list import chosen_photos, result_names
 from tfwsss_pipelines.deployment.predict import predict_files
+from tfwsss_pipelines.labelling.photo_list import chosen_photos, result_names
 
 PART = st.sampled_from(["a", "A", "b", "a.jpg", "a.jpg.jpg", "b.png"])
 

@@ -1,4 +1,4 @@
-"""The photos of `tfwsss predict`: files, folders, patterns and lists, and what their results are called."""
+"""The photos that a command is given: files, folders, patterns and lists, and what their results are called."""
 
 from __future__ import annotations
 
