@@ -24,7 +24,7 @@ KNOWN = {
     ("pipelines/deployment/hugging_face.py", "write_hugging_face"): "the copies of an earlier bundle, by their names; tests/pipelines/deployment/test_bundle.py",
     ("pipelines/stages/export.py", "_replace"): "an earlier export of the same version; tests/pipelines/stages/test_replaced_exports.py",
     ("pipelines/stages/export.py", "run"): "export/unchecked, made by the stage; tests/pipelines/stages/test_replaced_exports.py",
-    ("pipelines/exchange/exporting.py", "export_labels"): "its temporary folder, a place that is taken is refused; tests/exchange/test_command.py",
+    ("pipelines/exchange/exporting.py", "_write"): "its temporary folder, a place that is taken is refused; tests/exchange/test_command.py",
     ("tfwsss/exchange/folders.py", "write_splits"): "its temporary folder, a place that is taken is refused; tests/exchange/test_command.py",
     ("pipelines/stages/train.py", "_save"): "the checkpoint of the training that has just finished",
     ("tfwsss/data/unpacking.py", "_unpacked"): "photos unpacked from other files; tests/data/formats/test_other_tools.py",

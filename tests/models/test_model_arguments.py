@@ -25,7 +25,7 @@ TINY = {"width": 0.05}
         (lambda: models.cam_activation("vgg19"), ["vgg19", "vgg16"]),
         (lambda: models.build({"builder": "detector", "arguments": {}}), ["detector", "segmenter"]),
         (lambda: models.build({"builder": "classifier"}), ["arguments"]),
-        (lambda: models.build({"builder": "classifier", "arguments": {"depth": 3}}), ["classifier", "depth"]),
+        (lambda: models.build({"builder": "classifier", "arguments": {"layers": 3}}), ["classifier", "layers"]),
         (lambda: models.model_spec(keras.Sequential(name="mine")), ["mine"]),
         (lambda: models.class_maps(models.build_affinitynet("vgg16", features=56, **TINY)), ["affinitynet"]),
     ],
