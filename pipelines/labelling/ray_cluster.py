@@ -33,12 +33,27 @@ from .timing import Timing
 from .work import Item, Job
 
 ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
+LOOPBACK = "127.0.0.1"
 OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
 
 
 def unwrapped(error: BaseException) -> BaseException:
     """The exception of a signal that came up inside Ray's compiled code, which makes a SystemError of it; others as they are."""
     return error.__cause__ or error if isinstance(error, SystemError) else error
+
+
+@contextlib.contextmanager
+def _loopback_kept() -> Iterator[None]:
+    """Within the block Ray takes the loopback address for what it is: it would put this machine's own address in its place, and then its
+    processes listen on all interfaces."""
+    from ray._private import services
+
+    before = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = before
 
 
 class RayCluster:
@@ -91,13 +106,16 @@ class RayCluster:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if own:
             self._own = Path(tempfile.mkdtemp(prefix="tfwsss-ray-", dir="/tmp" if len(tempfile.gettempdir()) > 30 else None))  # sockets need short paths
-            options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": "127.0.0.1"}
+            options |= {"num_cpus": usable_cores(), "object_store_memory": OBJECT_STORE, "include_dashboard": False, "_temp_dir": str(self._own), "_node_ip_address": LOOPBACK}
         handlers = {number: signal.getsignal(number) for number in ENDING}
         self._entered = True
         if self._own is not None:
             self._guard = start_guard(self._own)
         try:
-            ray.init(address=self.runtime.ray_address or "local", **options)
+            with _loopback_kept() if own else contextlib.nullcontext():
+                ray.init(address=self.runtime.ray_address or "local", **options)
+            if own and (there := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
+                raise StageError(f"it would listen on {there}, where other machines reach it")
         finally:
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():  # Ray sets its own
@@ -118,11 +136,11 @@ class RayCluster:
             ray.shutdown()
             self._entered = False
         if self._guard is not None:
-            self._guard.communicate(FAREWELL)
+            self._guard.communicate(FAREWELL)  # it removes the folder, too
             self._guard = None
-        if self._own is not None:
+        elif self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
-            self._own = None
+        self._own = None
 
     def restart(self) -> bool:
         """Start our own cluster again after its death; False: it is not ours."""

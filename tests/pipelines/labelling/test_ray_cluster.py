@@ -19,6 +19,7 @@ from tfwsss.errors import DataError, StageError
 from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
 from tfwsss_pipelines.labelling.actor import Place, Worker, places, reason
 from tfwsss_pipelines.labelling.executor import Local, executor_of
+from tfwsss_pipelines.labelling.ray_guard import processes_of
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.work import Work
 
@@ -106,6 +107,22 @@ def test_results_come_in_order_from_all_cores_and_signals_stay_ours(cluster, tmp
     assert f"{cores} workers" in cluster.detail(timing) and "thinking" in cluster.detail(timing)
     assert not list(tmp_path.glob(".tfwsss-*"))
     assert "sigterm_handler" not in str(signal.getsignal(signal.SIGTERM))
+
+
+@needs_ray
+def test_no_other_machine_reaches_the_cluster(cluster, tmp_path):
+    """Ray takes this machine's address for the loopback one, and then listens on all interfaces, unless it is kept from that."""
+    list(cluster.results(photos(4), Noting(tmp_path), Timing(), never))
+    listening = {}
+    for family in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                listening[f"socket:[{words[9]}]"] = words[1].partition(":")[0]
+    found = set()
+    for process in processes_of(cluster._own):
+        found |= {listening[target] for file in Path(f"/proc/{process}/fd").iterdir() if (target := os.readlink(file)) in listening}  # noqa: PTH115  (no path)
+    assert found and found <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 @needs_ray
