@@ -23,18 +23,11 @@ from tfwsss.storage.atomic import atomic_path, read_json, write_json, write_text
 from ..engine.progress import console, progress_bar
 from ..engine.quarantine import PhotosLost
 from ..labelling.executor import executor_of
-from ..labelling.photo_list import refuse_overwriting, result_names
+from ..labelling.photo_list import Photo, refuse_overwriting, result_names
 from ..labelling.timing import Timing
 from ..labelling.work import Work
 
 RECORD, FAILURES = "predict.json", "failures.csv"  # in the folder of the results
-
-
-class Photo(NamedTuple):
-    """A photo and what its results are called."""
-
-    id: str
-    image: Path
 
 
 class Refused(NamedTuple):

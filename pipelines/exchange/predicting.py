@@ -20,17 +20,10 @@ from ..engine.progress import console, progress_bar
 from ..engine.startup import load_tensorflow
 from ..labelling.engine import run_images
 from ..labelling.networks import network_on
-from ..labelling.photo_list import chosen_photos, result_names
+from ..labelling.photo_list import Photo, chosen_photos, result_names
 from ..labelling.photos import device_names
 from ..labelling.timing import Timing
 from ..labelling.work import Work
-
-
-class NewPhoto(NamedTuple):
-    """A photo and what it is called."""
-
-    id: str
-    image: Path
 
 
 class Predicted(NamedTuple):
@@ -42,7 +35,7 @@ class Predicted(NamedTuple):
         confidence: mean of these; of a photo that shows no class, the mean probability of background.
     """
 
-    photo: NewPhoto
+    photo: Photo
     classes: dict[int, float]
     confidence: float
 
@@ -66,7 +59,7 @@ def predict_photos(config: Config, images: Sequence[Path], labels: Path) -> list
         raise StageError(f"{weights}: no such file; stage segmenter has not finished there (tfwsss run CONFIG --until segmenter)")
     load_tensorflow()
     timing, found = Timing(), []
-    photos = [NewPhoto(name, image) for image, name in result_names(chosen_photos(images)).items()]
+    photos = [Photo(name, image) for image, name in result_names(chosen_photos(images)).items()]
     work = _segmenting(config, weights, labels)
     with progress_bar("segmenter on new photos", len(photos), config.runtime.progress, timing.shares) as bar:
         for result in run_images(photos, work, workers=worker_count(config.runtime.workers), devices=device_names(config.runtime), timing=timing):
@@ -80,8 +73,8 @@ def predict_photos(config: Config, images: Sequence[Path], labels: Path) -> list
     return found
 
 
-def _segmenting(config: Config, weights: Path, labels: Path) -> Work[NewPhoto, np.ndarray | DataError, np.ndarray | DataError, Predicted | DataError]:
-    def read(photo: NewPhoto) -> np.ndarray | DataError:
+def _segmenting(config: Config, weights: Path, labels: Path) -> Work[Photo, np.ndarray | DataError, np.ndarray | DataError, Predicted | DataError]:
+    def read(photo: Photo) -> np.ndarray | DataError:
         try:
             return read_image(photo.image, config.data.max_megapixels)
         except DataError as error:
@@ -99,7 +92,7 @@ def _segmenting(config: Config, weights: Path, labels: Path) -> Work[NewPhoto, n
         network = network_on(name, config.runtime, lambda photos: {"scores": inference.scores(photos)})
         return lambda loaded: [one if isinstance(one, DataError) else np.asarray(network(one[np.newaxis])["scores"])[0] for one in loaded]
 
-    def finish(photo: NewPhoto, scores: np.ndarray | DataError) -> Predicted | DataError:
+    def finish(photo: Photo, scores: np.ndarray | DataError) -> Predicted | DataError:
         if isinstance(scores, DataError):
             return scores
         label = scores.argmax(axis=2).astype(np.uint8)

@@ -6,9 +6,17 @@ import glob
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tfwsss.data.photo_files import photos_below
 from tfwsss.errors import DataError
+
+
+class Photo(NamedTuple):
+    """A photo and what its results are called."""
+
+    id: str
+    image: Path
 
 
 def chosen_photos(images: Iterable[Path], lists: Iterable[Path] = ()) -> list[Path]:
