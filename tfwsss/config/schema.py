@@ -158,6 +158,7 @@ class Segmenter(Training):
 
 
 class Cams(Section):
+    method: Literal["cam", "layer_cam"] = Field("cam", description="cam: the class maps, as PSA does; layer_cam: what these and the backbone's earlier maps agree on (LayerCAM), finer and more complete; it needs gradients, so the stage runs in TensorFlow")
     scales: Scales = (1.0, 0.5, 1.5, 2.0)
     flip: bool = True
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")

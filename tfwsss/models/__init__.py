@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from tfwsss.config.schema import Backbone
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
-from tfwsss.models.classifier import build_classifier, class_maps, layers_left_out
+from tfwsss.models.classifier import build_classifier, class_maps, evidence, layers_left_out
 from tfwsss.models.conversion import conversion
 from tfwsss.models.segmenter import build_segmenter
 from tfwsss.models.spec import build, head_layers, model_spec
@@ -26,6 +26,7 @@ __all__ = [
     "cam_activation",
     "class_maps",
     "conversion",
+    "evidence",
     "head_layers",
     "layers_left_out",
     "model_spec",
