@@ -12,10 +12,19 @@ from tfwsss.layer_cam import layer_cams
 from tfwsss.models import BACKBONES, build_classifier, evidence
 
 
+def lively(**options) -> keras.Model:
+    """A classifier with random weights whose maps do not fade away from layer to layer."""
+    keras.utils.set_random_seed(0)
+    model = build_classifier("mobilenet", 3, width=0.25, output_stride=16, **options)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_variance.assign(tf.fill(layer.moving_variance.shape, 0.05))
+    return model
+
+
 @pytest.fixture(scope="module")
 def classifier():
-    keras.utils.set_random_seed(0)
-    return build_classifier("mobilenet", 3, width=0.25, output_stride=16)
+    return lively()
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +38,25 @@ def _resized(maps, size):
 
 def test_one_depth_is_the_paper_s_equation(images):
     """Mobilenet has no shortcuts, so that its class maps are a function of an earlier map alone, which can be nudged."""
-    keras.utils.set_random_seed(0)
-    classifier = build_classifier("mobilenet", 3, width=0.25, output_stride=16, depth="middle")
+    classifier = lively(depth="middle")
     early, scores = (np.asarray(one) for one in evidence(classifier)(images[:1]))
     name = next(layer.name for layer in classifier.layers if layer.output is evidence(classifier).outputs[0])
     tail = keras.Model(classifier.get_layer(name).output, classifier.get_layer("class_maps").output)
     slope = np.zeros_like(early)
     for place in np.ndindex(*early.shape):
         sides = []
-        for step in (1e-2, -1e-2):
+        for step in (2e-3, -2e-3):
             nudged = early.copy()
             nudged[place] += step
             sides.append(float(np.asarray(tail(nudged), np.float64)[..., 1].sum()))
-        slope[place] = (sides[0] - sides[1]) / 2e-2
+        slope[place] = (sides[0] - sides[1]) / 4e-3
     depth = np.maximum((np.maximum(slope, 0) * early).sum(-1), 0)
     own = np.maximum(scores[..., 1], 0)
     expected = np.sqrt(depth / depth.max() * _resized(own / own.max(), depth.shape[1:]))
     expected *= own.max() / expected.max()
     found = np.asarray(layer_cams(classifier, "relu")(tf.constant(images[:1]), tf.constant([1])))
     assert expected.max() > 0
-    np.testing.assert_allclose(found, expected, atol=2e-3 * expected.max())
+    np.testing.assert_allclose(found, expected, atol=5e-3 * expected.max())
 
 
 def test_photos_of_a_batch_do_not_see_each_other(classifier, images):
