@@ -143,9 +143,9 @@ def _layer_cams_on(name: str, context: Context, batch: int):
         found = []
         for first in range(0, len(photos), batch):
             some, own = photos[first : first + batch], classes[first : first + batch]
-            own = np.array([*own, *[own[-1]] * (batch - len(own))] * (1 + flip), np.int32)
+            each = np.array([*own, *[own[-1]] * (batch - len(own))] * (1 + flip), np.int32)
             with tf.device(name):
-                found.append(maps_of_scale(partial(traced, classes=own), filled(some, batch), flip=flip)[: len(some), ..., 0])
+                found.append(maps_of_scale(partial(traced, classes=each), filled(some, batch), flip=flip)[: len(some), ..., 0])
         return np.concatenate(found)
 
     def compute(photos: list[Scaled]) -> list[Mapped]:
