@@ -126,13 +126,13 @@ def _layer_cams_on(name: str, context: Context, batch: int):
     """Function [Scaled of one group] -> [Mapped], with what several depths agree on; in TensorFlow, whose gradients it takes."""
     import tensorflow as tf
 
-    from tfwsss.cam import maps_of_scale
-    from tfwsss.layer_cam import layer_cams
+    from tfwsss.cam import maps_of_scale, rectified
+    from tfwsss.models import layer_cams
 
     flip = context.config.cams.flip
     classifier, normalize, activation = _classifier_on(name, context)
     with tf.device(name):
-        maps = layer_cams(classifier, activation)
+        maps = layer_cams(classifier, partial(rectified, activation=activation))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None], tf.int32)], autograph=False)
     def traced(photos, classes):

@@ -9,8 +9,7 @@ from tfwsss import stencil
 from tfwsss.affinity import pair_affinity
 from tfwsss.cam import multiscale_cam, rectified
 from tfwsss.errors import DataError
-from tfwsss.layer_cam import layer_cams
-from tfwsss.models import build_affinitynet, build_classifier, class_maps, normalization
+from tfwsss.models import build_affinitynet, build_classifier, class_maps, layer_cams, normalization
 from tfwsss.size_prior import MARGIN, THRESHOLD
 from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam, save_walk
 from tfwsss.storage.atomic import read_json
@@ -136,7 +135,7 @@ def test_layer_cams_of_a_stage_are_those_of_the_function(context, tmp_path):
     work = cam_work(made, dataset, tmp_path / "found", Timing())
     one, other = (work.read(Tagged(dataset.samples[0], np.array(tags))) for tags in ([1, 1], [0, 1]))
     both, single = work.on_device("/CPU:0")([one, other])
-    maps = layer_cams(load_model(tmp_path / "classifier/weights.safetensors"), "sqrt")
+    maps = layer_cams(load_model(tmp_path / "classifier/weights.safetensors"), lambda maps: tf.sqrt(tf.nn.relu(maps)))
     normalize = normalization("vgg16")
     for photo, found, alone in zip(one.photos, both.maps, single.maps, strict=True):
         for tag in (0, 1):

@@ -7,18 +7,16 @@ earlier depth, activations weighted by their own positive gradients are finer, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import keras
 import tensorflow as tf
 
-from tfwsss.cam import rectified
-from tfwsss.models import evidence
+from tfwsss.models.classifier import evidence
 
 EPSILON = 1e-12  # added to a maximum before dividing; gradients of a sum over places may be small
 
 
-def layer_cams(classifier: keras.Model, activation: Literal["relu", "sqrt"]) -> Callable:
+def layer_cams(classifier: keras.Model, rectify: Callable) -> Callable:
     """The maps of a classifier as a function of TensorFlow operations.
 
     At each depth with activations A and class score y, the sum of the class's map over all places, the map is
@@ -28,7 +26,7 @@ def layer_cams(classifier: keras.Model, activation: Literal["relu", "sqrt"]) -> 
 
     Args:
         classifier: of `tfwsss.models.build_classifier`.
-        activation: of the class map, see `tfwsss.cam.rectified`.
+        rectify: raw class maps -> maps >= 0 of the same shape, see `tfwsss.cam.rectified`.
 
     Returns:
         Function (normalised images float32 [B, H, W, 3], int32 [B]: a class for each image) -> float32 [B, h, w] >= 0 with the
@@ -47,7 +45,7 @@ def layer_cams(classifier: keras.Model, activation: Literal["relu", "sqrt"]) -> 
             total = tf.reduce_sum(own)
         gradients = tape.gradient(total, activations)
         depths = [tf.nn.relu(tf.reduce_sum(tf.nn.relu(slope) * one, -1, keepdims=True)) for slope, one in zip(gradients, activations, strict=True)]
-        own = rectified(own, activation)
+        own = rectify(own)
         size, product = tf.shape(depths[0])[1:3], 1.0
         for one in [*depths, own]:
             product *= tf.image.resize(one / (_largest(one) + EPSILON), size)
