@@ -18,7 +18,7 @@ from ..preflight.inputs import named_paths, number_of_classes, photo_folders
 from ..preflight.places import work_problems
 from ..preflight.weights import download_warnings, misfits, weight_problems
 from .contents import contents_of
-from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun, StageRun
+from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, Lifetime, NoRun, StageRun
 from .ownership import (
     check_files,
     clear,
@@ -55,6 +55,7 @@ class Runner:
         self.config = config
         self.files = tuple(files)
         self.cluster = find_cluster()
+        self.command = Lifetime()  # of a call of `run` or `run_share`
         self.work = Path(config.work_dir).resolve()
         self.fingerprints: dict[str, str] = {}
         self.recipes: dict[str, str] = {}
@@ -90,7 +91,7 @@ class Runner:
         begin, end = self.selection(first, last)
         if self.cluster.workers == 1:
             self.begin(begin, end)
-            with only_one(self.work):
+            with only_one(self.work), self.command:
                 self._run_selected(begin, end, force, any_code, contextlib.nullcontext, closing)
             return self.work
         from .workers import Orders
@@ -101,7 +102,7 @@ class Runner:
             return self.work
         with orders.given(self.stages):  # from here on the others hear of an error
             self.begin(begin, end)
-            with only_one(self.work):
+            with only_one(self.work), self.command:
                 self._run_selected(begin, end, force, any_code, orders.stage, closing)
         return self.work
 
@@ -225,7 +226,7 @@ class Runner:
     def context(self, stage: Stage, run: StageRun, share: Part | None = None) -> Context:
         """What a stage gets."""
         names = tuple(one.name for one in self.stages[1 : self.index(stage.name) + 1])  # the first one's quarantine is in its list of usable photos
-        return Context(self.config, self.work, run, cluster=self.cluster, share=share, before=names)
+        return Context(self.config, self.work, run, cluster=self.cluster, share=share, before=names, command=self.command)
 
     def _without_lost(self, stage: Stage, run: StageRun) -> dict[str, float]:
         """Run a stage, and again without the photos that killed their workers, until none does."""

@@ -85,7 +85,7 @@ class Distribution:
         if time.monotonic() - self._looked < LOOK_EVERY_SECONDS:
             return
         self._looked = time.monotonic()
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = self.cluster.nodes()
         if not nodes:
             self._begin_anew()
             return
@@ -176,7 +176,7 @@ class Distribution:
                 return None
             except ray.exceptions.RayError as found:
                 error = found
-        alive = any(node["Alive"] and node["NodeID"] == actor.place.node for node in ray.nodes())
+        alive = any(node["NodeID"] == actor.place.node for node in self.cluster.nodes())
         return error if alive and not isinstance(error, ray.exceptions.ActorUnavailableError) else None
 
     def _take(self, actor: Actor, answer: Any, found: Done | None) -> None:

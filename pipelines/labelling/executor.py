@@ -34,6 +34,9 @@ class Executor(Protocol):
     def detail(self, timing: Timing) -> str:
         """For the progress bar: where the time goes, and who works."""
 
+    def rest(self) -> None:
+        """There is nothing to do for a while, perhaps hours: let go of what others may want."""
+
 
 class Local(contextlib.nullcontext):
     """The threads of this process."""
@@ -48,6 +51,9 @@ class Local(contextlib.nullcontext):
     def detail(self, timing: Timing) -> str:
         return timing.shares()
 
+    def rest(self) -> None:
+        pass
+
 
 def executor_of(runtime: Runtime) -> contextlib.AbstractContextManager[Executor]:
     """The executor that `runtime.executor` names."""
@@ -58,6 +64,11 @@ def executor_of(runtime: Runtime) -> contextlib.AbstractContextManager[Executor]
     return RayCluster(runtime)
 
 
-def executor(context: Context) -> contextlib.AbstractContextManager[Executor]:
-    """The one of a stage."""
-    return executor_of(context.config.runtime)
+@contextlib.contextmanager
+def executor(context: Context) -> Iterator[Executor]:
+    """The command's, for a stage."""
+    found = context.command.kept(executor_of, context.config.runtime)
+    try:
+        yield found
+    finally:
+        found.rest()

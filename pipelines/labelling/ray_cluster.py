@@ -1,4 +1,4 @@
-"""The Ray cluster that does the per-photo work of a stage: ours, or somebody's that is there.
+"""The Ray cluster that does the per-photo work of a command: ours, or somebody's that is there.
 
     items --> a few at a time --> actors, each with the threads of `engine.py` and its own network --> results, in order
 
@@ -34,6 +34,7 @@ from .work import Item, Job
 
 ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
 LOOPBACK = "127.0.0.1"
+NEEDED = {"gcs_server", "raylet"}  # Ray's processes without which there is no cluster
 OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
 
 
@@ -57,7 +58,11 @@ def _loopback_kept() -> Iterator[None]:
 
 
 class RayCluster:
-    """An executor (`executor.py`) on the cluster at `runtime.ray_address`, or on one of this machine's cores that it starts and stops."""
+    """An executor (`executor.py`) on the cluster at `runtime.ray_address`, or on one of this machine's cores that it starts and stops.
+
+    Our own one is started with the first work and lasts to the end of the block, with its actors and all that they have imported:
+    that takes longer than some stages do. Of somebody else's nothing is kept while we rest.
+    """
 
     def __init__(self, runtime: Runtime):
         self.runtime = runtime
@@ -70,14 +75,15 @@ class RayCluster:
     def __enter__(self) -> RayCluster:
         if problems := executor_problems(self.runtime):
             raise StageError(problems[0])
-        self.start()
         return self
 
     def start(self) -> None:
-        """Connect to the cluster, or start one."""
+        """Connect to the cluster, or start one, where that has not been done."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         os.environ.setdefault("RAY_worker_niceness", "0")  # for a cluster of our own: Ray would run its workers behind all else on the machine
         own = self.runtime.ray_address is None
+        if own:  # Ray would end this process, which may be training, a minute after the cluster's head; `nodes` sees to that
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "1000000000")
         if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -142,6 +148,17 @@ class RayCluster:
             shutil.rmtree(self._own, ignore_errors=True)
         self._own = None
 
+    def rest(self) -> None:
+        if self._own is None:
+            self.stop()
+            return
+        for actor in list(self.actors):
+            if actor.calls or actor.place.gpus:  # at work for nobody; TensorFlow keeps a GPU's memory as long as its process lives
+                actor.kill()
+                self.actors.remove(actor)
+            else:
+                actor.let_go(self.turn)
+
     def restart(self) -> bool:
         """Start our own cluster again after its death; False: it is not ours."""
         if self._own is None:
@@ -150,7 +167,20 @@ class RayCluster:
         self.start()
         return True
 
+    def nodes(self) -> list[dict]:
+        """The machines that are alive, as Ray describes them; none where a cluster of ours has died."""
+        import ray
+
+        node = ray._private.worker._global_node if self._own is not None else None
+        if node is not None and not NEEDED.isdisjoint(name for name, _ in node.dead_processes()):
+            return []  # nobody would answer
+        return [node for node in ray.nodes() if node["Alive"]]
+
     def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
+        self.start()
+        return self._results(items, job, timing, done)
+
+    def _results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
         mark = job.folder / f".tfwsss-{uuid.uuid4().hex}.tmp"  # a name that is removed if we cannot
         mark.touch()
         try:
