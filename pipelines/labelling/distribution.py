@@ -16,7 +16,7 @@ from tfwsss import __version__
 from tfwsss.errors import StageError
 
 from ..engine.progress import console
-from ..engine.quarantine import Lost, PhotosLost, place
+from ..engine.quarantine import DEATHS, Lost, PhotosLost, place
 from .actor import Actor, Done, Place, Worker, places, reason
 from .timing import Timing
 from .work import Item, Job
@@ -24,7 +24,6 @@ from .work import Item, Job
 if TYPE_CHECKING:
     from .ray_cluster import RayCluster
 
-DEATHS = 3  # of actors that had nothing but the same photo to do
 STARTS = 10  # deaths in a row before any actor has begun, or of a cluster of our own, after which we give up
 CALLS = 2  # under way with an actor, so that the second one's photos are read while the first one's are finished
 LEAST = 4  # photos of a call

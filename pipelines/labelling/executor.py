@@ -1,4 +1,4 @@
-"""Who does the per-photo work: the threads of this process, or Ray (`runtime.executor`)."""
+"""Who does the per-photo work: the threads of this process, those of a shard, or Ray (`runtime.executor`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from tfwsss.config import Runtime
 from tfwsss.processes import worker_count
 
 from ..engine.context import Context
+from ..engine.sharing import Share
 from .engine import run_images
+from .shard import Shard
 from .timing import Timing
 from .work import Item, Job
 
@@ -67,6 +69,10 @@ def executor_of(runtime: Runtime) -> contextlib.AbstractContextManager[Executor]
 @contextlib.contextmanager
 def executor(context: Context) -> Iterator[Executor]:
     """The command's, for a stage."""
+    if isinstance(context.share, Share) and context.config.runtime.executor == "local":
+        with Shard.of(context, context.share) as shard:
+            yield shard
+        return
     found = context.command.kept(executor_of, context.config.runtime)
     try:
         yield found

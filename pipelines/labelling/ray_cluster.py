@@ -133,12 +133,12 @@ class RayCluster:
 
     def stop(self) -> None:
         """End our actors, and the cluster if it is ours."""
-        import ray
-
         for actor in self.actors:
             actor.kill()
         self.actors = []
         if self._entered:
+            import ray
+
             ray.shutdown()
             self._entered = False
         if self._guard is not None:
