@@ -15,6 +15,7 @@ from tfwsss.config import Runtime
 from tfwsss.processes import worker_count
 
 from ..engine.context import Context
+from ..engine.progress import console
 from ..engine.quarantine import DEATHS, Lost, PhotosLost, place
 from ..engine.sharing import Share
 from .attempts import Attempts
@@ -50,6 +51,8 @@ class Shard:
     def results(self, items: Sequence[Any], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
         suspects = {item.id: self._attempts.suspects[item.id] for item in items if item.id in self._attempts.suspects}
         lost = {id for id, deaths in suspects.items() if deaths >= DEATHS}
+        if suspects:
+            console.print(f"  {len(suspects)} photos were under way when a process of this shard died: they come first, one by one", style="yellow")
         engine = Engine(job.work(timing), worker_count(self._runtime.workers), job.devices(), timing)
         try:
             engine.start_ready()  # what kills the process meanwhile is no photo

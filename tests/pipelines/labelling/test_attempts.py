@@ -71,11 +71,12 @@ def test_a_process_that_ends_by_itself_accuses_no_photo(tmp_path):
     assert not (tmp_path / "notes").exists()
 
 
-def test_results_keep_their_order_where_suspects_come_first(tmp_path):
+def test_results_keep_their_order_where_suspects_come_first(tmp_path, capsys):
     (tmp_path / "notes").write_text('["suspect", "20", 2]\n["begun", "12", false]\n["begun", "3", true]\n')
     with Shard(Runtime(workers=2), tmp_path / "notes") as shard:
         assert list(shard.results(photos(30), Noting(tmp_path), Timing(), never)) == [2 * number for number in range(30)]
     assert [line[0] for line in begun(tmp_path)][:3] == ["3", "12", "20"]
+    assert "3 photos were under way when a process of this shard died" in " ".join(capsys.readouterr().err.split())
 
 
 @settings(deadline=None, max_examples=30)
