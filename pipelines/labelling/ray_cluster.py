@@ -17,6 +17,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it 
 def unwrapped(error: BaseException) -> BaseException:
     """The exception of a signal that came up inside Ray's compiled code, which makes a SystemError of it; others as they are."""
     return error.__cause__ or error if isinstance(error, SystemError) else error
+
+
+def _ask(answer: Future[list[dict]]) -> None:
+    import ray
+
+    try:
+        answer.set_result(ray.nodes())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 @contextlib.contextmanager
@@ -120,7 +130,7 @@ class RayCluster:
         try:
             with _loopback_kept() if own else contextlib.nullcontext():
                 ray.init(address=self.runtime.ray_address or "local", **options)
-            if own and (there := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
+            if own and (there := self.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
                 raise StageError(f"it would listen on {there}, where other machines reach it")
         finally:
             if threading.current_thread() is threading.main_thread():
@@ -169,12 +179,20 @@ class RayCluster:
 
     def nodes(self) -> list[dict]:
         """The machines that are alive, as Ray describes them; none where a cluster of ours has died."""
+        answer: Future[list[dict]] = Future()
+        # Nobody may answer, for ever.
+        threading.Thread(target=_ask, args=(answer,), daemon=True).start()
+        while not self._is_dead():
+            wait([answer], timeout=1.0)
+            if answer.done():
+                return [node for node in answer.result() if node["Alive"]]
+        return []
+
+    def _is_dead(self) -> bool:
         import ray
 
         node = ray._private.worker._global_node if self._own is not None else None
-        if node is not None and not NEEDED.isdisjoint(name for name, _ in node.dead_processes()):
-            return []  # nobody would answer
-        return [node for node in ray.nodes() if node["Alive"]]
+        return node is not None and not NEEDED.isdisjoint(name for name, _ in node.dead_processes())
 
     def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
         self.start()

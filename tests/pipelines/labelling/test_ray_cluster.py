@@ -17,11 +17,14 @@ from typing import ClassVar
 import pytest
 
 from tfwsss import __version__
+from tfwsss.config.files import parse_config
 from tfwsss.config.schema import Runtime
 from tfwsss.errors import DataError, StageError
+from tfwsss_pipelines.engine.context import Context, Lifetime, NoRun
 from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
+from tfwsss_pipelines.labelling import executor as executor_module
 from tfwsss_pipelines.labelling.actor import Actor, Place, Worker, places, reason
-from tfwsss_pipelines.labelling.executor import Local, executor_of
+from tfwsss_pipelines.labelling.executor import Local, executor, executor_of
 from tfwsss_pipelines.labelling.ray_cluster import RayCluster
 from tfwsss_pipelines.labelling.ray_guard import processes_of
 from tfwsss_pipelines.labelling.timing import Timing
@@ -198,6 +201,31 @@ def test_a_worker_that_is_late_for_a_job_does_the_next_one(tmp_path, monkeypatch
     assert worker.do(2, photos(4)).results == [0, 1, 2, 3]
     with pytest.raises(AssertionError):
         worker.do(1, photos(4))
+
+
+def test_stages_of_a_command_share_its_executor_which_rests_between_them(monkeypatch, tmp_path):
+    said = []
+
+    class Saying(Local):
+        def __enter__(self):
+            said.append("begins")
+            return self
+
+        def __exit__(self, *error):
+            said.append("ends")
+
+        def rest(self):
+            said.append("rests")
+
+    monkeypatch.setattr(executor_module, "executor_of", Saying)
+    config = parse_config({"data": {"format": "scenes"}})
+    with pytest.raises(StageError), Lifetime() as command:
+        for number in range(2):
+            with Context(config, tmp_path, NoRun(), command=command) as context:
+                assert context.kept(executor) is context.kept(executor)
+                if number:
+                    raise StageError("broke")
+    assert said == ["begins", "rests", "rests", "ends"]
 
 
 class Network:
