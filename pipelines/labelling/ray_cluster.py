@@ -92,8 +92,8 @@ class RayCluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         os.environ.setdefault("RAY_worker_niceness", "0")  # for a cluster of our own: Ray would run its workers behind all else on the machine
         own = self.runtime.ray_address is None
-        if own:  # Ray would end this process, which may be training, a minute after the cluster's head; `nodes` sees to that
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "1000000000")
+        if own:  # Ray ends this process so long after the cluster's head has died, by default after a minute; `nodes` notices it before
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
         if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
