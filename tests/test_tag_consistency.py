@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfwsss.tag_consistency import agreed_label, missing, normalized, vanished
+from tfwsss.tag_consistency import agreed_label, confident_label, missing, normalized, vanished
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)
 SHARES = st.sampled_from([0.0, 0.01, 0.2, 0.5, 1.0])
@@ -79,3 +79,10 @@ def test_a_diluted_map_comes_back():
 def test_a_photo_without_classes_stays_background(share):
     label = np.zeros((3, 4), np.uint8)
     np.testing.assert_array_equal(agreed_label(label, label, [], share), label)
+
+
+@given(votes(), SHARES)
+def test_a_confident_label_stays_or_is_left_out_as_a_whole(photo, smallest_share):
+    (label, _), classes = photo
+    found = confident_label(label, classes, smallest_share)
+    np.testing.assert_array_equal(found, np.full_like(label, 255) if lost(label, classes, smallest_share) else label)

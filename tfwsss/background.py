@@ -101,6 +101,18 @@ class CamHistogram:
         self.counts += other.counts
         return self
 
+    def value_above_which(self, share: float) -> float:
+        """The value in 0..1 that `share` (0..1) of the pixels are above, to the width of a bin, linear within it.
+
+        Raises:
+            DataError: nothing was counted.
+        """
+        total = self.counts.sum()
+        if total == 0:
+            raise DataError("the CAM histogram is empty: no photo has a class activation map")
+        above = np.concatenate([np.cumsum(self.counts[::-1])[::-1], [0]]) / total  # of each bin edge
+        return float(np.interp(share, above[::-1], np.linspace(1.0, 0.0, len(above))))
+
     def otsu_threshold(self) -> float:
         """The value in 0..1 that splits the histogram best in two: largest variance between the parts (Otsu, 1979).
 
@@ -125,13 +137,16 @@ class CamHistogram:
 def choose_alphas(histogram: CamHistogram) -> FixedAlphas:
     """Background exponents for these CAMs, found without any mask.
 
-    The background threshold t* is estimated by Otsu's method on the pooled strongest CAM values; the three exponents
-    are those of 1.3 t*, 0.8 t* and 0.55 t* (t* = 0.35 gives about 1.3 / 3.9 / 7.7). t* is clipped to 0.05..0.6.
+    The background threshold t* is estimated by Otsu's method on the pooled strongest CAM values, clipped to 0.05..0.6.
 
     Raises:
         DataError: the histogram is empty.
     """
-    threshold = min(max(histogram.otsu_threshold(), THRESHOLD_RANGE[0]), THRESHOLD_RANGE[1])
+    return alphas_around(min(max(histogram.otsu_threshold(), THRESHOLD_RANGE[0]), THRESHOLD_RANGE[1]))
+
+
+def alphas_around(threshold: float) -> FixedAlphas:
+    """The exponents of 1.3 t*, 0.8 t* and 0.55 t* for a background threshold t* (0.35 gives about 1.3 / 3.9 / 7.7)."""
     return FixedAlphas(
         low=alpha_of_threshold(LOW_FACTOR * threshold),
         walk=alpha_of_threshold(WALK_FACTOR * threshold),

@@ -57,6 +57,12 @@ def chosen_label(plain, normalised, classes, smallest_share: float) -> np.ndarra
     return np.asarray(normalised if vanished(plain, classes, smallest_share) else plain, np.uint8)
 
 
+def confident_label(label, classes, smallest_share: float) -> np.ndarray:
+    """A label with ignored pixels as it is; all 255 where a tagged class has vanished from it. Arguments as in `vanished`."""
+    label = np.asarray(label, np.uint8)
+    return np.full_like(label, IGNORE) if vanished(label, classes, smallest_share) else label
+
+
 def agreed_label(plain, normalised, classes, smallest_share: float) -> np.ndarray:
     """The label to train on.
 

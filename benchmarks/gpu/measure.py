@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,16 @@ def speeds(folder: Path, device: str, facts: dict, rates: dict[str, float], batc
                 yield f"ONNX Runtime {precision}, batch {batch}", way, f"{1e3 * taken:.2f} ms a photo, {1 / taken:.0f} photos/s, {share:.0f} % of the matrix rate"
 
 
+def costliest(folder: Path, device: str, facts: dict, small: bool) -> Iterator[Row]:
+    """The kinds of operations that take the most time of batch 1, with the provider that runs them."""
+    for precision in PRECISIONS:
+        words = [sys.executable, str(Path(__file__).with_name("operations.py")), str(folder / f"model.{precision}.onnx"), "--device", device]
+        words += ["--size", f"{facts['height']}x{facts['width']}", "--runs", "2" if small else "20"]
+        done = subprocess.run(words, env=os.environ | {"CUDA_LAUNCH_BLOCKING": "1"}, capture_output=True, text=True, check=True)
+        kinds = json.loads(done.stdout.splitlines()[-1])
+        yield f"operations of {precision}, batch 1", "each waited for", ", ".join(f"{kind} {ms:.2f} ms" for kind, ms in list(kinds.items())[:8])
+
+
 def parity(folder: Path, device: str, facts: dict, photos: int) -> Iterator[Row]:
     reference = Segmenter(folder / "model.fp32.onnx", "cpu")
     images = [photo(facts["height"], facts["width"], 100 + seed) for seed in range(photos)]
@@ -115,7 +126,7 @@ def refusal(folder: Path) -> Row:
     """With the GPUs hidden, `device="cuda"` must not run on the processor in silence."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run([sys.executable, "-c", REFUSED, str(folder / "model.fp32.onnx")], env=environment, capture_output=True, text=True)
-    found = "refused" if done.stdout.startswith("refused:") else f"NOT refused: {(done.stdout + done.stderr).strip()[-200:]}"
+    found = "refused" if "\nrefused:" in f"\n{done.stdout}" else f"NOT refused: {(done.stdout + done.stderr).strip()[-200:]}"
     return "`device=cuda` without a GPU", "GPUs hidden by CUDA_VISIBLE_DEVICES", found
 
 
@@ -136,9 +147,13 @@ def _ask(port: int, body: bytes, ended: float, latencies: list[float], failures:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     while time.perf_counter() < ended:
         started = time.perf_counter()
-        connection.request("POST", "/segment", body, {"Content-Type": "image/jpeg"})
-        answer = connection.getresponse()
-        answer.read()
+        try:
+            connection.request("POST", "/segment", body, {"Content-Type": "image/jpeg"})
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            failures.append(0)
+            return
         if answer.status == 200:
             latencies.append(time.perf_counter() - started)
         else:
@@ -161,7 +176,8 @@ def service(folder: Path, device: str, facts: dict, clients: int, seconds: float
                 break
         else:
             return what, how, f"does not start: {said[-150:]}"
-        threading.Thread(target=lambda: [None for _ in process.stdout or ()], daemon=True).start()
+        last: deque[str] = deque([said], maxlen=3)
+        threading.Thread(target=lambda: last.extend(line.strip() for line in process.stdout or ()), daemon=True).start()
         file = io.BytesIO()
         Image.fromarray(photo(facts["height"], facts["width"], 0)).save(file, "JPEG", quality=90)
         latencies: list[float] = []
@@ -173,7 +189,7 @@ def service(folder: Path, device: str, facts: dict, clients: int, seconds: float
         for thread in threads:
             thread.join()
         if not latencies:
-            return what, how, f"no answer; statuses {sorted(set(failures))}"
+            return what, how, f"no answer; statuses {sorted(set(failures))}, exit code {process.poll()}, the last that it said: {' / '.join(last)[-400:]}"
         median, slow = np.percentile(latencies, [50, 99])
         return what, how, f"{len(latencies) / seconds:.0f} photos/s, median {1e3 * median:.0f} ms, 99 % {1e3 * slow:.0f} ms, {len(failures)} errors"
     finally:
@@ -202,6 +218,7 @@ def rows(arguments, facts: dict, device: str, late: Callable[[], bool]) -> Itera
     yield refusal(arguments.folder)
     yield from parity(arguments.folder, device, facts, 2 if small else 8)
     yield from speeds(arguments.folder, device, facts, rates, arguments.batch, seconds)
+    yield from costliest(arguments.folder, device, facts, small)
     parts: list[Callable[[], Iterator[Row]]] = [
         lambda: iter([service(arguments.folder, device, facts, 2 if small else 32, max(4 * seconds, 1.0))]),
         lambda: iter([tensorrt(arguments.folder, facts, seconds) if device == "cuda" else ("TensorRT fp16, batch 1", "", "not on a processor")]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
         return [one.shape for one in photo.photos]
 
     def on_device(name: str):
-        return _maps_on(name, context, batch)
+        return (_layer_cams_on if settings.method == "layer_cam" else _class_maps_on)(name, context, batch)
 
     def finish(item: Tagged, found: Mapped) -> None:
         weights = item.tags[found.classes, np.newaxis, np.newaxis]
@@ -95,20 +96,18 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
     return Work(read, finish, on_device, group, batch)
 
 
-def _maps_on(name: str, context: Context, batch: int):
-    """Function [Scaled of one group] -> [Mapped]."""
+def _class_maps_on(name: str, context: Context, batch: int):
+    """Function [Scaled of one group] -> [Mapped], with the classifier's class maps."""
     import tensorflow as tf
 
     from tfwsss.cam import maps_of_scale, rectified
     from tfwsss.export.inference import normalized
-    from tfwsss.models import cam_activation, class_maps, normalization
-    from tfwsss.weights import load_model
+    from tfwsss.models import class_maps
 
-    settings, backbone = context.config.cams, context.config.classifier.model.backbone
-    normalize = normalization(backbone)
-    activation = cam_activation(backbone) if settings.activation == "auto" else settings.activation
+    settings = context.config.cams
+    classifier, normalize, activation = _classifier_on(name, context)
     with tf.device(name):
-        model = class_maps(load_model(weights_path(context.work, "classifier")))
+        model = class_maps(classifier)
 
     def function(photos):
         return {"maps": rectified(model(normalized(tf.cast(photos, tf.float32), normalize), training=False), activation)}
@@ -121,3 +120,52 @@ def _maps_on(name: str, context: Context, batch: int):
         return [Mapped(photo.size, photo.classes, [maps[index, photo.classes] for maps in found]) for index, photo in enumerate(photos)]
 
     return compute
+
+
+def _layer_cams_on(name: str, context: Context, batch: int):
+    """Function [Scaled of one group] -> [Mapped], with what several depths agree on; in TensorFlow, whose gradients it takes."""
+    import tensorflow as tf
+
+    from tfwsss.cam import maps_of_scale, rectified
+    from tfwsss.models import layer_cams
+
+    flip = context.config.cams.flip
+    classifier, normalize, activation = _classifier_on(name, context)
+    with tf.device(name):
+        maps = layer_cams(classifier, partial(rectified, activation=activation))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8), tf.TensorSpec([None], tf.int32)], autograph=False)
+    def traced(photos, classes):
+        return maps(normalize(tf.cast(photos, tf.float32)), classes)[..., tf.newaxis]
+
+    def of_classes(photos: list[np.ndarray], classes: list[int]) -> np.ndarray:
+        """Photos of one size and a class for each -> [n, h, w], `batch` at a time."""
+        found = []
+        for first in range(0, len(photos), batch):
+            some, own = photos[first : first + batch], classes[first : first + batch]
+            each = np.array([*own, *[own[-1]] * (batch - len(own))] * (1 + flip), np.int32)
+            with tf.device(name):
+                found.append(maps_of_scale(partial(traced, classes=each), filled(some, batch), flip=flip)[: len(some), ..., 0])
+        return np.concatenate(found)
+
+    def compute(photos: list[Scaled]) -> list[Mapped]:
+        classes = [int(tag) for photo in photos for tag in photo.classes]
+        ends = np.cumsum([len(photo.classes) for photo in photos])[:-1]
+        scales = zip(*(photo.photos for photo in photos), strict=True)
+        found = [np.split(of_classes([one for one, photo in zip(scale, photos, strict=True) for _ in photo.classes], classes), ends) for scale in scales]
+        return [Mapped(photo.size, photo.classes, [maps[index] for maps in found]) for index, photo in enumerate(photos)]
+
+    return compute
+
+
+def _classifier_on(name: str, context: Context):
+    """The trained classifier on a device, how its photos are normalised, and how its maps are rectified."""
+    import tensorflow as tf
+
+    from tfwsss.models import cam_activation, normalization
+    from tfwsss.weights import load_model
+
+    chosen, backbone = context.config.cams.activation, context.config.classifier.model.backbone
+    with tf.device(name):
+        model = load_model(weights_path(context.work, "classifier"))
+    return model, normalization(backbone), cam_activation(backbone) if chosen == "auto" else chosen

@@ -12,11 +12,12 @@ from tfwsss.config import Fidelity
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
 from tfwsss.pseudolabel import STRIDE, exponents_won, walk_input
-from tfwsss.storage.artifacts import load_cam, save_label, save_walk
+from tfwsss.storage.artifacts import save_label, save_walk
 
 from ..engine.context import Context, weights_path
 from .networks import is_processor, network_on
 from .photos import batch_size, filled
+from .saved_cams import SavedCams
 from .timing import Timing
 from .work import Work
 
@@ -56,11 +57,11 @@ def walk_work(
         timing: gets "affinity", "walk" and "writing".
         label: called when the walk's file is there.
     """
-    batch = batch_size(context)
+    batch, saved = batch_size(context), SavedCams(context.work)
 
     def read(sample: Sample) -> Photo:
         image = dataset.read(sample)
-        classes, cam = load_cam(cams, sample.id)
+        classes, cam = saved.load(cams, sample.id)
         return Photo(image, classes, walk_input(cam, alphas))
 
     def on_device(name: str):

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfwsss.background import CamHistogram, choose_alphas, combine_crf, threshold_of_alpha
+from tfwsss.background import CamHistogram, alphas_around, choose_alphas, combine_crf, threshold_of_alpha
 from tfwsss.config import NAMED_ALPHAS, FixedAlphas
 from tfwsss.crf import crf_scores_of_alphas
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
-from tfwsss.storage.artifacts import load_cam, save_label, save_scores
+from tfwsss.size_prior import THRESHOLD
+from tfwsss.storage.artifacts import save_label, save_scores
 from tfwsss.storage.atomic import read_json, write_json
 
 from ..engine.context import Context
@@ -19,6 +20,7 @@ from ..engine.progress import console
 from ..engine.stage import Stage
 from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
+from ..labelling.saved_cams import EXPONENTS, SavedCams, write_exponents
 from ..labelling.timing import Timing
 from ..labelling.work import Work
 
@@ -33,10 +35,10 @@ class Mapped(NamedTuple):
     cam: np.ndarray
 
 
-def read_mapped(dataset: Dataset, cams: Path, sample: Sample) -> Mapped:
+def read_mapped(dataset: Dataset, cams: SavedCams, folder: Path, sample: Sample) -> Mapped:
     """Photo and CAMs, enlarged to the photo's size."""
     image = dataset.read(sample)
-    classes, cam = load_cam(cams, sample.id)
+    classes, cam = cams.load(folder, sample.id)
     return Mapped(image, classes, cam)
 
 
@@ -54,7 +56,8 @@ def label_work(context: Context, dataset: Dataset, folder: Path, alphas: FixedAl
             # Written last: its presence says that the photo is done.
             save_label(folder, sample.id, combine_crf(low, high, photo.classes))
 
-    return Work(lambda sample: read_mapped(dataset, context.work / "cams", sample), finish)
+    cams = SavedCams(context.work)
+    return Work(lambda sample: read_mapped(dataset, cams, context.work / "cams", sample), finish)
 
 
 def used_alphas(work) -> FixedAlphas:
@@ -72,6 +75,8 @@ def _alphas(context: Context) -> FixedAlphas:
         return wanted
     if wanted in NAMED_ALPHAS:
         return NAMED_ALPHAS[wanted]
+    if set(context.config.affinity_labels.shares) == set(context.dataset("train").classes):
+        return alphas_around(THRESHOLD)
     total = CamHistogram()
     for one in each_photo(context, "background exponents", context.dataset("train").samples, _histogram):
         total.merge(one)
@@ -79,12 +84,15 @@ def _alphas(context: Context) -> FixedAlphas:
 
 
 def _histogram(context: Context, timing: Timing) -> Work[Sample, Any, Any, CamHistogram]:
-    return Work(lambda sample: load_cam(context.work / "cams", sample.id)[1], lambda _, cam: CamHistogram().update(cam))
+    cams = SavedCams(context.work)
+    return Work(lambda sample: cams.load(context.work / "cams", sample.id)[1], lambda _, cam: CamHistogram().update(cam))
 
 
 def make_labels(context: Context) -> dict[str, float]:
     folder = context.folder("affinity_labels")
     with context.alone():
+        if context.config.affinity_labels.shares and not (context.work / EXPONENTS).is_file():
+            write_exponents(context)
         if not (folder / ALPHAS).is_file():
             write_json(folder / ALPHAS, _alphas(context).model_dump())
     alphas = used_alphas(context.work)
@@ -112,5 +120,5 @@ STAGE = Stage(
     needs=("cams",),
     data=("train",),
     settings=("affinity_labels", "affinitynet.label_source", "switches.crf_scores"),
-    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.interpolation", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.size_prior", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.interpolation", "tfwsss.storage.artifacts"),
 )

@@ -28,6 +28,7 @@ from ..engine.contents import contents_of
 from ..engine.context import DIGESTS, STRONG_MASKS, USABLE, Context
 from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
+from ..labelling.saved_cams import require_classes
 from ..preflight.crops import crop_warnings
 from ..preflight.space import Photo, maps, space_warnings
 from . import NAMES
@@ -139,6 +140,7 @@ def run(context: Context) -> dict[str, float]:
     folder = context.folder("data")
     train_photos = load_split(config.data, "train", context.work)
     assert train_photos is not None  # only evaluation photos may be missing
+    require_classes(config.affinity_labels.shares, train_photos.classes)
     datasets: dict[Split, Dataset | None] = {"train": train_photos, "val": load_split(config.data, "val", context.work)}
     tags = config.data.untagged == "leave_out"
     with progress_bar("check photos", sum(len(dataset) for dataset in datasets.values() if dataset), config.runtime.progress) as bar:

@@ -21,7 +21,7 @@ from tfwsss.data.dataset import Sample
 from tfwsss.metrics import AveragePrecision, ConfusionMatrix, LabelSweep, ThresholdSweep, area_under_roc
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.table import ScoreRow
-from tfwsss.storage.artifacts import artifact_path, load_cam, load_label, load_walk, save_label
+from tfwsss.storage.artifacts import artifact_path, load_label, load_walk, save_label
 from tfwsss.storage.atomic import write_json
 
 from ..engine.context import Context
@@ -29,6 +29,7 @@ from ..engine.progress import console
 from ..engine.stage import Stage
 from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
+from ..labelling.saved_cams import SavedCams
 from ..labelling.timing import Timing
 from ..labelling.work import Work
 from .affinity_labels import Mapped, read_mapped, used_alphas
@@ -74,11 +75,12 @@ def _photo_scores(context: Context, dataset: Dataset) -> Iterator[PhotoScores]:
 def _scoring(context: Context, timing: Timing) -> Work[Sample, Any, Any, PhotoScores | None]:
     dataset = context.scored_dataset("train")
     work, labels, alphas = context.work, dataset.num_classes + 1, exponents(context)
+    cams = SavedCams(work)
 
     def finish(sample: Sample, mask: Any) -> PhotoScores | None:
         if mask is None:
             return None
-        classes, cam = load_cam(work / "cams", sample.id)
+        classes, cam = cams.load(work / "cams", sample.id)
         names, walked = load_walk(work / "walk", sample.id)
         scores = from_grid(walked, *mask.shape)
         walks = None
@@ -119,7 +121,8 @@ def _refining(context: Context, timing: Timing, alpha: float) -> Work[Sample, Ma
         with timing.measure("writing"):
             save_label(context.work / REFINED, sample.id, label_of_scores(photo.classes, scores))
 
-    return Work(lambda sample: read_mapped(dataset, context.work / "cams", sample), finish)
+    cams = SavedCams(context.work)
+    return Work(lambda sample: read_mapped(dataset, cams, context.work / "cams", sample), finish)
 
 
 def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], dict, dict]:

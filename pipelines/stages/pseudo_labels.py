@@ -1,7 +1,8 @@
 """Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper).
 
 label_votes/plain, label_votes/normalised    labels of the walked maps and of the normalised ones (tfwsss.tag_consistency)
-pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"
+pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"; with
+                                             pseudo_labels.source "confident" that of the stage affinity_labels
 pseudo_labels/left_out.csv                   photos no segmenter is trained on, with the reason
 """
 
@@ -15,7 +16,7 @@ from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
 from tfwsss.pseudolabel import pseudo_labels
 from tfwsss.storage.artifacts import IGNORE, artifact_path, keep_label, load_label, load_walk, save_label
-from tfwsss.tag_consistency import agreed_label, missing, normalized
+from tfwsss.tag_consistency import agreed_label, confident_label, missing, normalized, vanished
 
 from ..engine.context import Context
 from ..engine.progress import console
@@ -39,6 +40,12 @@ def labeller(context: Context, timing: Timing):
     config, work = context.config, context.work
     settings, corrected = config.pseudo_labels, config.switches.label_tags == "corrected"
 
+    def chosen(sample: Sample, classes, plain, normalised) -> np.ndarray:
+        if settings.source == "confident":
+            confident = load_label(work / "affinity_labels", sample.id)
+            return confident_label(confident, classes, settings.smallest_share) if corrected else confident
+        return agreed_label(plain, normalised, classes, settings.smallest_share) if corrected else plain
+
     def label(sample: Sample, image: np.ndarray) -> None:
         classes, walked = load_walk(work / "walk", sample.id)
         with timing.measure("CRF"):
@@ -47,7 +54,7 @@ def labeller(context: Context, timing: Timing):
             keep_label(work / PLAIN, sample.id, plain)
             keep_label(work / NORMALISED, sample.id, normalised)
             # Written last: its presence says that the photo is done.
-            save_label(work / "pseudo_labels", sample.id, agreed_label(plain, normalised, classes, settings.smallest_share) if corrected else plain)
+            save_label(work / "pseudo_labels", sample.id, chosen(sample, classes, plain, normalised))
 
     return label
 
@@ -56,7 +63,7 @@ class _Outcome(NamedTuple):
     """What a photo's finished labels say.
 
     Attributes:
-        lost: tagged classes that are in neither label.
+        lost: tagged classes that are in neither label, or not in the confident one.
         ignored, pixels: how many pixels of its label are 255, and how many there are.
     """
 
@@ -66,12 +73,17 @@ class _Outcome(NamedTuple):
 
 
 def _outcomes(context: Context, timing: Timing) -> Work[Sample, Any, Any, _Outcome]:
-    work, share = context.work, context.config.pseudo_labels.smallest_share
+    work, settings = context.work, context.config.pseudo_labels
+    share = settings.smallest_share
+
+    def lost_in(sample: Sample) -> tuple[int, ...]:
+        if settings.source == "confident":
+            return vanished(load_label(work / "affinity_labels", sample.id), sample.tags, share)
+        return missing(load_label(work / PLAIN, sample.id), load_label(work / NORMALISED, sample.id), sample.tags, share)
 
     def outcome(sample: Sample, _) -> _Outcome:
         label = load_label(work / "pseudo_labels", sample.id)
-        lost = missing(load_label(work / PLAIN, sample.id), load_label(work / NORMALISED, sample.id), sample.tags, share)
-        return _Outcome(tuple(lost), int(np.count_nonzero(label == IGNORE)), label.size)
+        return _Outcome(lost_in(sample), int(np.count_nonzero(label == IGNORE)), label.size)
 
     return Work(lambda sample: sample, outcome)
 

@@ -9,11 +9,12 @@ from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.report.page import ReportData, build_report
 from tfwsss.report.rows import ImageRow
 from tfwsss.report.strip import strip
-from tfwsss.storage.artifacts import load_cam, load_label, load_walk
+from tfwsss.storage.artifacts import load_label, load_walk
 from tfwsss.storage.atomic import read_json
 
 from ..engine.context import Context
 from ..engine.stage import Stage
+from ..labelling.saved_cams import SavedCams
 from .affinity_labels import used_alphas
 from .evaluate import SINGLE
 from .label_audit import read_doubts, read_photos
@@ -29,7 +30,7 @@ def training_row(context: Context, dataset, sample, note: str = "") -> ImageRow:
     photo, work = dataset.read(sample), context.work
     if context.config.segmenter.labels == "masks":
         return ImageRow(id=sample.id, tags=sample.tags, photo=photo, mask=dataset.strong_mask(sample))
-    names, cam = load_cam(work / "cams", sample.id)
+    names, cam = SavedCams(work).load(work / "cams", sample.id)
     classes, walked = load_walk(work / "walk", sample.id)
     return ImageRow(
         id=sample.id,

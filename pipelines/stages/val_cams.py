@@ -17,12 +17,13 @@ from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
 from tfwsss.metrics import ConfusionMatrix
 from tfwsss.pseudolabel import from_grid, label_of_scores
-from tfwsss.storage.artifacts import load_cam, load_walk
+from tfwsss.storage.artifacts import load_walk
 
 from ..engine.context import Context, weights_path
 from ..labelling.cams import Tagged, cams_of_split
 from ..labelling.networks import network_on
 from ..labelling.photos import Files, batch_size, each_photo, filled, unfinished
+from ..labelling.saved_cams import SavedCams
 from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
 from ..labelling.work import Work
@@ -124,13 +125,14 @@ def score_val_cams(context: Context, threshold: float) -> tuple[dict[str, Confus
 
 def _val_scores(context: Context, timing: Timing, threshold: float) -> Work[Sample, Any, Any, list[ConfusionMatrix] | None]:
     dataset, work = context.scored_dataset("val"), context.work
+    cams = SavedCams(work)
     assert dataset is not None
     labels = dataset.num_classes + 1
 
     def finish(sample: Sample, mask: np.ndarray | None) -> list[ConfusionMatrix] | None:
         if mask is None:
             return None
-        classes, cam = load_cam(work / CAMS, sample.id)
+        classes, cam = cams.load(work / CAMS, sample.id)
         names, walked = load_walk(work / WALKS, sample.id)
         found = predict_label(classes, cam, threshold=threshold)
         return [ConfusionMatrix(labels).update(mask, label) for label in (found, label_of_scores(names, from_grid(walked, *mask.shape)))]

@@ -29,6 +29,7 @@ def test_everything_runs_on_a_processor_and_says_so(folder):
         for batch in (1, 2):
             for way in ("copies", "I/O binding"):
                 assert rows[f"ONNX Runtime {precision}, batch {batch}", way].endswith("% of the matrix rate")
+        assert "Conv (CPU) " in rows[f"operations of {precision}, batch 1", "each waited for"]
     assert rows["`device=cuda` without a GPU", "GPUs hidden by CUDA_VISIBLE_DEVICES"] == "refused"
     assert rows["masks of fp32", "2 photos, against fp32 on the processor"] == "100.000 % of the pixels equal"
     assert rows["HTTP service fp32, 2 clients", "photos of 48x64 as JPEG"].endswith(" 0 errors")

@@ -158,6 +158,7 @@ class Segmenter(Training):
 
 
 class Cams(Section):
+    method: Literal["cam", "layer_cam"] = Field("cam", description="cam: the class maps, as PSA does; layer_cam: what these and the backbone's earlier maps agree on (LayerCAM), finer and more complete; it needs gradients, so the stage runs in TensorFlow")
     scales: Scales = (1.0, 0.5, 1.5, 2.0)
     flip: bool = True
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
@@ -204,10 +205,12 @@ NAMED_ALPHAS = {
 
 class AffinityLabels(Section):
     alphas: Literal["auto", "psa-released", "psa-cvpr"] | FixedAlphas = Field("auto", description="auto: derived from the CAMs without masks (tfwsss.cam.choose_alphas)")
+    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field({}, description="{class: part of a photo's pixels, 0..1, that it usually covers}, within a factor of two, for classes whose size is known: each one's maps are raised to an exponent, so that one threshold serves small and large classes")
     crf: Crf = Crf()
 
 
 class PseudoLabels(Section):
+    source: Literal["walk", "confident"] = Field("walk", description="what the segmenter learns: walk: the walked maps, as PSA does; confident: the labels of affinity_labels, unsure pixels ignored, for objects of a few pixels, which a walk on cells of 8 pixels loses (it is made all the same, for the label audit)")
     beta: PositiveFloat = Field(8.0, description="beta: exponent of the affinities")
     steps: PositiveInt = Field(256, description="t: steps of the random walk")
     method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"

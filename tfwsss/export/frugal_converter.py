@@ -17,6 +17,7 @@ import tf2onnx
 import tf2onnx.constants
 import tf2onnx.graph
 
+from tfwsss.export.group_means import reduce_group_means
 from tfwsss.export.normalization_layout import spread_normalization
 from tfwsss.models import conversion
 
@@ -64,4 +65,5 @@ def converted(function: Callable, *, opset: int = 17, channels_last: bool = Fals
     with conversion(channels_last), without_copies():
         model, _ = tf2onnx.convert.from_function(traced, input_signature=signature, opset=opset)
     spread_normalization(model)
+    reduce_group_means(model)
     return model

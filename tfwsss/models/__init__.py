@@ -11,8 +11,9 @@ from typing import Literal, get_args
 from tfwsss.config.schema import Backbone
 from tfwsss.models.affinitynet import build_affinitynet
 from tfwsss.models.backbones import BACKBONES, find
-from tfwsss.models.classifier import build_classifier, class_maps, layers_left_out
+from tfwsss.models.classifier import build_classifier, class_maps, evidence, layers_left_out
 from tfwsss.models.conversion import conversion
+from tfwsss.models.layer_cam import layer_cams
 from tfwsss.models.segmenter import build_segmenter
 from tfwsss.models.spec import build, head_layers, model_spec
 from tfwsss.normalization import Normalization
@@ -26,7 +27,9 @@ __all__ = [
     "cam_activation",
     "class_maps",
     "conversion",
+    "evidence",
     "head_layers",
+    "layer_cams",
     "layers_left_out",
     "model_spec",
     "normalization",

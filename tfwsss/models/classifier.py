@@ -100,3 +100,28 @@ def class_maps(classifier: keras.Model) -> keras.Model:
     if found != "classifier":
         raise ConfigError(f"class_maps: found a model of builder {found!r}, expected 'classifier'")
     return keras.Model(classifier.input, classifier.get_layer("class_maps").output, name="class_maps")
+
+
+def evidence(classifier: keras.Model) -> keras.Model:
+    """What a classifier's class maps are made of; shares the classifier's weights.
+
+    Returns:
+        Model: image [B, H, W, 3] normalised -> [the trunk's maps in front of the one that the class maps are made of, shallow to
+        deep, and the class maps].
+
+    Raises:
+        ConfigError: the model is not a classifier of this package, or there is no map in front.
+    """
+    found = spec.model_spec(classifier)
+    if found["builder"] != "classifier":
+        raise ConfigError(f"evidence: found a model of builder {found['builder']!r}, expected 'classifier'")
+    arguments = found["arguments"]
+    before = DEPTHS[arguments.get("depth", "deep")]
+    if not before:
+        raise ConfigError("layer_cam: a classifier of depth 'shallow' has no earlier map; expected depth 'deep' or 'middle'")
+    options = Options("classifier", **{name: arguments[name] for name in ("width", "output_stride", "batch_norm", "freeze", "dropout") if name in arguments})
+    trunk = backbones.build_trunk(arguments["backbone"], options)
+    maps = list(trunk.maps.values())
+    names = [layer.name for one in maps[:before] for layer in keras.Model(trunk.inputs, maps[-1]).layers if layer.output is one]
+    outputs = [classifier.get_layer(name).output for name in [*names, "class_maps"]]
+    return keras.Model(classifier.input, outputs, name="evidence")

@@ -2,19 +2,25 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.test_switches import make_context
 from tfwsss import stencil
 from tfwsss.affinity import pair_affinity
 from tfwsss.cam import multiscale_cam, rectified
-from tfwsss.models import build_affinitynet, build_classifier, class_maps, normalization
-from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam
+from tfwsss.errors import DataError
+from tfwsss.models import build_affinitynet, build_classifier, class_maps, layer_cams, normalization
+from tfwsss.size_prior import MARGIN, THRESHOLD
+from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam, save_walk
+from tfwsss.storage.atomic import read_json
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import load_model, save_weights
 from tfwsss_pipelines.labelling.cams import Tagged, cam_work
 from tfwsss_pipelines.labelling.engine import run_images
+from tfwsss_pipelines.labelling.saved_cams import EXPONENTS, SavedCams, write_exponents
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.walk import BORDER, Photo, walk_work
+from tfwsss_pipelines.stages.pseudo_labels import labeller
 
 CAMS = {"scales": [1.0, 0.5], "dtype": "float32"}
 
@@ -120,3 +126,50 @@ def test_features_of_a_processor_become_the_affinities_of_a_gpu(context, tmp_pat
     monkeypatch.setattr("tfwsss_pipelines.labelling.walk.is_processor", lambda name: False)
     [(_, affinity)] = work.on_device("/CPU:0")([Photo(photo, np.zeros(0, np.int32), np.zeros((1, 8, 10), np.float32))])
     np.testing.assert_allclose(affinity, expected, atol=1e-5)
+
+
+def test_layer_cams_of_a_stage_are_those_of_the_function(context, tmp_path):
+    """One class for each image, mirror images added, scales on the earliest map's own grid; whatever the batch."""
+    made = context(cams=CAMS | {"method": "layer_cam"}, runtime={"photo_batch": 4})
+    dataset = made.dataset("train")
+    work = cam_work(made, dataset, tmp_path / "found", Timing())
+    one, other = (work.read(Tagged(dataset.samples[0], np.array(tags))) for tags in ([1, 1], [0, 1]))
+    both, single = work.on_device("/CPU:0")([one, other])
+    maps = layer_cams(load_model(tmp_path / "classifier/weights.safetensors"), lambda maps: tf.sqrt(tf.nn.relu(maps)))
+    normalize = normalization("vgg16")
+    for photo, found, alone in zip(one.photos, both.maps, single.maps, strict=True):
+        for tag in (0, 1):
+            straight, mirrored = (np.asarray(maps(normalize(tf.constant(view[None], tf.float32)), tf.constant([tag])))[0] for view in (photo, photo[:, ::-1]))
+            np.testing.assert_allclose(found[tag], straight + mirrored[:, ::-1], atol=1e-5 * max(straight.max(), 1e-6), rtol=1e-4)
+        np.testing.assert_array_equal(alone[0], found[1])
+
+
+def test_known_sizes_change_the_maps_that_later_stages_read(tmp_path):
+    made = make_context(tmp_path, affinity_labels={"shares": {"cat": 0.02, "dog": 0.2}})
+    write_exponents(made)
+    exponents = {int(one["index"]): one["exponent"] for one in read_json(tmp_path / EXPONENTS).values()}
+    assert exponents[0] > exponents[1]  # photos of noise have equal maps: the smaller class gets the larger exponent
+    for sample in made.dataset("train").samples:
+        classes, raw = load_cam(tmp_path / "cams", sample.id)
+        _, cam = SavedCams(tmp_path).load(tmp_path / "cams", sample.id)
+        np.testing.assert_allclose(cam, raw ** exponents[classes[0]], rtol=1e-5)
+        assert (cam > THRESHOLD).mean() == pytest.approx(MARGIN * (0.02, 0.2)[classes[0]], abs=0.02)
+
+
+@pytest.mark.parametrize("shares, message", [({"horse": 0.1}, "affinity_labels.shares: 'horse' is no class of the data set, which has cat, dog")])
+def test_a_size_of_what_is_no_class_is_refused(tmp_path, shares, message):
+    with pytest.raises(DataError, match=message):
+        write_exponents(make_context(tmp_path, affinity_labels={"shares": shares}))
+
+
+@pytest.mark.parametrize("smallest_share, kept", [(0.01, True), (0.9, False)])
+def test_confident_labels_in_place_of_the_walk(tmp_path, smallest_share, kept):
+    made = make_context(tmp_path, pseudo_labels={"source": "confident", "smallest_share": smallest_share, "crf": None})
+    dataset = made.dataset("train")
+    sample = dataset.samples[0]
+    (tmp_path / "pseudo_labels/photo0.png").unlink()
+    save_walk(tmp_path / "walk", sample.id, [0], np.random.default_rng(0).random((2, 8, 10)))
+    labeller(made, Timing())(sample, dataset.read(sample))
+    confident, found = (load_label(tmp_path / folder, sample.id) for folder in ("affinity_labels", "pseudo_labels"))
+    assert len(np.unique(confident)) > 2
+    np.testing.assert_array_equal(found, confident if kept else np.full_like(confident, 255))
