@@ -228,6 +228,7 @@ COMMENTS = {
     "data.relative_to": "what image paths in the table are relative to",
     "classifier": "Learns the tags; its activation maps are what everything else begins with.",
     "classifier.resize_long": "long side of the training photos, drawn from this interval",
+    "cams": "Where the classifier sees each class: what its depths agree on (docs/labels.md).",
     "affinitynet": "Learns which pixels belong together.",
     "segmenter": "Learns from the pseudo labels, and is what is exported.",
 }

@@ -28,7 +28,7 @@ class Machine:
 
 
 def training_settings(machine: Machine, photos: int, long_side: int) -> dict[str, dict[str, Any]]:
-    """Sections `classifier`, `affinitynet` and `segmenter`.
+    """Sections `classifier`, `cams`, `affinitynet` and `segmenter`.
 
     Args:
         machine: see `Machine`.
@@ -56,6 +56,7 @@ def training_settings(machine: Machine, photos: int, long_side: int) -> dict[str
             "resize_long": [classifier, max(classifier, classifier * 11 // 8)],
             "crop": classifier,
         },
+        "cams": {"method": "layer_cam"},
         "affinitynet": {
             "model": model(8),
             "optimizer": optimizer,

@@ -53,12 +53,14 @@ class PhotoScores(NamedTuple):
         cam: its CAMs at all thresholds.
         walk: labels of its walk.
         walks: the same at all `exponents`, the largest first; None where the walk was made before there were masks.
+        confident: the label of `affinity_labels`, unsure pixels left out.
         plain, label: walked labels after the CRF, and the pseudo label.
         agreement: for the label audit, see `true_agreement`.
     """
 
     photo: str
     cam: ThresholdSweep
+    confident: ConfusionMatrix
     walk: ConfusionMatrix
     walks: LabelSweep | None
     plain: ConfusionMatrix
@@ -90,6 +92,7 @@ def _scoring(context: Context, timing: Timing) -> Work[Sample, Any, Any, PhotoSc
         return PhotoScores(
             sample.id,
             ThresholdSweep(labels, THRESHOLDS).update(mask, classes, cam),
+            label_matrix(work / "affinity_labels", sample, mask, labels),
             ConfusionMatrix(labels).update(mask, label_of_scores(names, scores)),
             walks,
             label_matrix(work / PLAIN, sample, mask, labels),
@@ -126,18 +129,19 @@ def _refining(context: Context, timing: Timing, alpha: float) -> Work[Sample, Ma
 
 
 def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], dict, dict]:
-    """CAM, CAM+CRF, walk, walk+CRF and the pseudo labels on the training photos that have masks.
+    """CAM, CAM+CRF, confident labels, walk, walk+CRF and the pseudo labels on the training photos that have masks.
 
-    The pseudo labels are scored on the photos and pixels that the segmenter is trained on, the others on all.
+    The pseudo labels are scored on the photos and pixels that the segmenter is trained on, the confident ones on their sure pixels, the others on all.
     """
     labels, classes = dataset.num_classes + 1, dataset.classes
     alphas = exponents(context)
-    sweep, plain, walk = ThresholdSweep(labels, THRESHOLDS), ConfusionMatrix(labels), ConfusionMatrix(labels)
+    sweep, confident, plain, walk = ThresholdSweep(labels, THRESHOLDS), ConfusionMatrix(labels), ConfusionMatrix(labels), ConfusionMatrix(labels)
     walks: LabelSweep | None = LabelSweep(labels, len(alphas))
     of_photo: dict[str, ConfusionMatrix] = {}
     agreements: dict[str, float] = {}
     for scores in _photo_scores(context, dataset):
         sweep.merge(scores.cam)
+        confident.merge(scores.confident)
         plain.merge(scores.plain)
         walk.merge(scores.walk)
         walks = walks.merge(scores.walks) if walks is not None and scores.walks is not None else None
@@ -160,6 +164,7 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
     rows = [
         score_row("CAM", "train", best_cam, count, classes),
         score_row("CAM + CRF", "train", refined["CAM + CRF"], count, classes),
+        score_row("confident labels", "train", confident, count, classes),
         score_row("walk", "train", walk, count, classes),
         score_row("walk, best alpha", "train", of_alpha[best], count, classes),
     ]
