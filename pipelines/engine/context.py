@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from tfwsss.config import Config
 from tfwsss.data import Dataset, Split, load_split
@@ -18,6 +18,9 @@ from tfwsss.training.cluster import Cluster
 
 from .quarantine import place, read_quarantine
 from .sharing import Part, behind_gate
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 # In the data stage's folder.
 DIGESTS = "digests.json"  # name -> digest
@@ -84,6 +87,24 @@ def weights_path(work: Path, stage: str) -> Path:
     return work / stage / WEIGHTS
 
 
+class Lifetime(contextlib.AbstractContextManager):
+    """Of what is made where it is first needed, used again, and ended at the end of the block. May be entered again after that."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Callable, Any] = {}
+        self._closing = contextlib.ExitStack()
+
+    def __exit__(self, *error) -> None:
+        self._kept.clear()
+        self._closing.__exit__(*error)
+
+    def kept(self, make: Callable[[Given], contextlib.AbstractContextManager[Made]], given: Given) -> Made:
+        """What `make` makes of `given`: made and entered by the first call with this `make`, left at the end of the block."""
+        if make not in self._kept:
+            self._kept[make] = self._closing.enter_context(make(given))
+        return self._kept[make]
+
+
 @dataclass
 class Context:
     """What a stage gets.
@@ -95,6 +116,7 @@ class Context:
         cluster: the processes that work on the stage; only the chief writes.
         share: which photos to do where others do the rest; None: all.
         before: names of the stages whose lost photos it does without: those before it, and itself.
+        command: that of the command, which is longer than the stage's; whoever makes the context ends it.
         token: tells this context from others, also in other processes.
     """
 
@@ -105,22 +127,19 @@ class Context:
     cluster: Cluster = field(default_factory=Cluster)
     share: Part | None = None
     before: tuple[str, ...] = ()
+    command: Lifetime = field(default_factory=Lifetime)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    _kept: dict[Callable, Any] = field(default_factory=dict)
-    _closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _stage: Lifetime = field(default_factory=Lifetime)
 
     def __enter__(self) -> Context:
         return self
 
     def __exit__(self, *error) -> None:
-        self._kept.clear()
-        self._closing.__exit__(*error)
+        self._stage.__exit__(*error)
 
     def kept(self, make: Callable[[Context], contextlib.AbstractContextManager]) -> Any:
-        """What lives from its first use to the end of the stage: entered then, left at the end of the context's block."""
-        if make not in self._kept:
-            self._kept[make] = self._closing.enter_context(make(self))
-        return self._kept[make]
+        """What lives from its first use to the end of the stage, that is of the context's block."""
+        return self._stage.kept(make, self)
 
     def folder(self, name: str) -> Path:
         """A folder below the work directory, created."""

@@ -15,7 +15,10 @@ from typing import NamedTuple
 from tfwsss.errors import DataError
 from tfwsss.storage.atomic import write_text
 
+from .terminal import console
+
 FILE = "quarantine.csv"
+DEATHS = 3  # of processes that had nothing but the same photo to do
 
 
 class Lost(NamedTuple):
@@ -53,6 +56,12 @@ def read_quarantine(folder: Path) -> list[Lost]:
         return []
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: damaged, or not written by tfwsss: {error}") from None
+
+
+def show_lost(photos: Iterable[Lost]) -> None:
+    """Name them to the user."""
+    for photo in photos:
+        console.print(f"  {photo.id}: left out, {photo.reason}", style="yellow", markup=False)
 
 
 def add_to_quarantine(folder: Path, photos: Iterable[Lost]) -> Path:

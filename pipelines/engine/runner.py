@@ -18,7 +18,7 @@ from ..preflight.inputs import named_paths, number_of_classes, photo_folders
 from ..preflight.places import work_problems
 from ..preflight.weights import download_warnings, misfits, weight_problems
 from .contents import contents_of
-from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, NoRun, StageRun
+from .context import DIGESTS, OPEN_RUNS, UNSENT, Context, Lifetime, NoRun, StageRun
 from .ownership import (
     check_files,
     clear,
@@ -31,7 +31,7 @@ from .ownership import (
 )
 from .progress import console
 from .quarantine import FILE as QUARANTINE
-from .quarantine import PhotosLost, add_to_quarantine, read_quarantine
+from .quarantine import PhotosLost, add_to_quarantine, read_quarantine, show_lost
 from .shards import require_all
 from .sharing import Part, only_one
 from .stage import Stage, digest, fingerprint, recipe, settings_of
@@ -55,6 +55,7 @@ class Runner:
         self.config = config
         self.files = tuple(files)
         self.cluster = find_cluster()
+        self.command = Lifetime()  # of a call of `run` or `run_share`
         self.work = Path(config.work_dir).resolve()
         self.fingerprints: dict[str, str] = {}
         self.recipes: dict[str, str] = {}
@@ -90,7 +91,7 @@ class Runner:
         begin, end = self.selection(first, last)
         if self.cluster.workers == 1:
             self.begin(begin, end)
-            with only_one(self.work):
+            with only_one(self.work), self.command:
                 self._run_selected(begin, end, force, any_code, contextlib.nullcontext, closing)
             return self.work
         from .workers import Orders
@@ -101,7 +102,7 @@ class Runner:
             return self.work
         with orders.given(self.stages):  # from here on the others hear of an error
             self.begin(begin, end)
-            with only_one(self.work):
+            with only_one(self.work), self.command:
                 self._run_selected(begin, end, force, any_code, orders.stage, closing)
         return self.work
 
@@ -214,7 +215,8 @@ class Runner:
             before = contents.digests(kept_files(stage, self.work))
             run.params(settings_of(stage, self.config))
             with together(stage):
-                metrics = self._without_lost(stage, run)
+                metrics = self.without_lost(stage, stage.run, run)
+                metrics |= self._say_lost(stage, run)
             seconds = time.monotonic() - started
             run.metrics({**metrics, "seconds": seconds})
             list_files(stage, self.work, contents, before)
@@ -225,25 +227,28 @@ class Runner:
     def context(self, stage: Stage, run: StageRun, share: Part | None = None) -> Context:
         """What a stage gets."""
         names = tuple(one.name for one in self.stages[1 : self.index(stage.name) + 1])  # the first one's quarantine is in its list of usable photos
-        return Context(self.config, self.work, run, cluster=self.cluster, share=share, before=names)
+        return Context(self.config, self.work, run, cluster=self.cluster, share=share, before=names, command=self.command)
 
-    def _without_lost(self, stage: Stage, run: StageRun) -> dict[str, float]:
-        """Run a stage, and again without the photos that killed their workers, until none does."""
-        folder = self.work / stage.name
+    def without_lost(self, stage: Stage, do: Callable[[Context], dict[str, float] | None], run: StageRun, share: Part | None = None) -> dict[str, float]:
+        """Do a stage, or a part of it, and again without the photos that killed their workers, until none does."""
         while True:
-            with self.context(stage, run) as context:
+            with self.context(stage, run, share) as context:
                 try:
-                    metrics = stage.run(context) or {}
-                    break
+                    return do(context) or {}
                 except PhotosLost as error:
-                    add_to_quarantine(folder, error.photos)
-                    for photo in error.photos:
-                        console.print(f"  {photo.id}: left out, {photo.reason}", style="yellow", markup=False)
-        if lost := read_quarantine(folder) if stage is not self.stages[0] else []:
-            metrics["quarantined"] = len(lost)
-            run.artifact(folder / QUARANTINE)
-            console.print(f"  {len(lost)} photos killed their workers and were left out: {folder / QUARANTINE}", style="yellow", markup=False)
-        return metrics
+                    with context.alone():
+                        add_to_quarantine(self.work / stage.name, error.photos)
+                    show_lost(error.photos)
+
+    def _say_lost(self, stage: Stage, run: StageRun) -> dict[str, float]:
+        """Log the photos that a stage has lost. Returns their number as a metric, if there are any."""
+        file = self.work / stage.name / QUARANTINE
+        lost = read_quarantine(file.parent) if stage is not self.stages[0] else []
+        if not lost:
+            return {}
+        run.artifact(file)
+        console.print(f"  {len(lost)} photos killed their workers and were left out: {file}", style="yellow", markup=False)
+        return {"quarantined": len(lost)}
 
     def _made_by_other_code(self, stage: Stage, record: dict) -> bool:
         return record.get("recipe") == self.recipes[stage.name] and record["fingerprint"] != self.fingerprints[stage.name]

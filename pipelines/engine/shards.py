@@ -13,6 +13,7 @@ from .contents import contents_of
 from .context import NoRun
 from .ownership import clear, read_record, write_record
 from .progress import console
+from .quarantine import read_quarantine, show_lost
 from .sharing import Closing, Share, behind_gate, one_of_many
 from .stage import Stage
 from .startup import load_tensorflow
@@ -57,8 +58,8 @@ def run_share(runner: Runner, share: Share, first: str | None = None, last: str 
         console.print(f"[bold]▶ {stage.name}[/], shard {share}")
         if stage.tensorflow:
             load_tensorflow()
-        with runner.context(stage, NoRun(), share) as context:
-            done = stage.photos(context)
+        with runner.command:
+            done = runner.without_lost(stage, stage.photos, NoRun(), share)
     shown = "  ".join(f"{name} {value:.4g}" for name, value in done.items())
     console.print(f"[green]✓[/] {stage.name}, shard {share}, in {time.monotonic() - started:.0f} s  {shown}; after all shards: tfwsss stage {stage.name} CONFIG --close")
     return runner.work
@@ -89,3 +90,4 @@ def require_all(runner: Runner, stage: Stage, record: dict) -> None:
         load_tensorflow()
     with runner.context(stage, NoRun(), Closing(stage.name, record.get("shards", 1))) as context:
         stage.photos(context)
+    show_lost(read_quarantine(runner.work / stage.name))

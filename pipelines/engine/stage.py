@@ -32,7 +32,7 @@ class Stage:
         signatures: for the first stage, function (config, work directory) -> its own `data` digests, known before anything has run.
         settings: dotted names in the configuration that can change its result.
         code: modules whose source can change its result.
-        tensorflow: whether it computes with TensorFlow, which takes seconds to start.
+        tensorflow: whether it computes with TensorFlow, which takes seconds to start, besides what other processes may do for it.
         all_workers: whether all processes of a cluster (TF_CONFIG) do it together; the chief does the others alone.
         labelling: whether it is a step from the classifier to pseudo labels, which a segmenter that learns from masks does without.
         outputs: folders below the work directory that it alone writes, besides its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import threading
@@ -51,11 +52,12 @@ class Worker:
             os.sched_setaffinity(0, cores[spot.slot * spot.cores : (spot.slot + 1) * spot.cores] or cores)
         self._cores = spot.cores
         self._engine: Engine | None = None
-        self._turn = 0
-        self._beginning = threading.Lock()  # a job may end, and the next begin, before an actor has begun with the first
+        self._turn = 0  # of the job that was taken up last
+        self._wanted = 0  # jobs of smaller numbers have ended: perhaps before this actor has begun with them
+        self._beginning = threading.Lock()
 
     def begin(self, turn: int, job: Job, threads: int, version: str, mark: Path) -> None:
-        """Take up a job, with all that its devices need, unless a later one has been taken up.
+        """Take up a job, with all that its devices need, unless it has ended meanwhile.
 
         Args:
             turn: number of the job; later ones have larger numbers.
@@ -69,19 +71,31 @@ class Worker:
         """
         if version != __version__:
             raise StageError(f"a machine of the Ray cluster has tfwsss {__version__}, and this one {version}")
+        self._wanted = max(self._wanted, turn)
         deadline = time.monotonic() + 10.0  # other machines may see a new file late
         while not mark.exists():
+            if turn < self._wanted:
+                return
             if time.monotonic() > deadline:
                 raise StageError(f"{mark.parent}: not seen by all machines of the Ray cluster, which must share it")
             time.sleep(0.5)
         with self._beginning:
-            if turn < self._turn:
+            if turn < self._wanted:
                 return
             if self._engine is not None:
                 self._engine.__exit__()
             timing = Timing()
             self._turn, self._engine = turn, None
             self._engine = Engine(job.work(timing), threads or self._cores, job.devices(), timing).start_ready()
+
+    def let_go(self, turn: int) -> None:
+        """End the threads of a job that has ended and forget its network, unless a later one has been taken up."""
+        self._wanted = max(self._wanted, turn + 1)
+        with self._beginning:
+            if turn == self._turn and self._engine is not None:
+                self._engine.__exit__()
+                self._engine = None
+                gc.collect()  # networks refer to themselves
 
     def do(self, turn: int, items: list) -> Done:
         """Some photos of the job that was taken up last."""
@@ -110,6 +124,10 @@ class Actor:
     beginning: Any
     calls: dict[Any, list[int]] = field(default_factory=dict)
     alone: bool = False
+
+    def let_go(self, turn: int) -> None:
+        with contextlib.suppress(Exception):  # as below
+            self.handle.let_go.remote(turn)
 
     def kill(self) -> None:
         import ray

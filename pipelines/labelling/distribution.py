@@ -16,7 +16,7 @@ from tfwsss import __version__
 from tfwsss.errors import StageError
 
 from ..engine.progress import console
-from ..engine.quarantine import Lost, PhotosLost, place
+from ..engine.quarantine import DEATHS, Lost, PhotosLost, place
 from .actor import Actor, Done, Place, Worker, places, reason
 from .timing import Timing
 from .work import Item, Job
@@ -24,7 +24,6 @@ from .work import Item, Job
 if TYPE_CHECKING:
     from .ray_cluster import RayCluster
 
-DEATHS = 3  # of actors that had nothing but the same photo to do
 STARTS = 10  # deaths in a row before any actor has begun, or of a cluster of our own, after which we give up
 CALLS = 2  # under way with an actor, so that the second one's photos are read while the first one's are finished
 LEAST = 4  # photos of a call
@@ -85,7 +84,7 @@ class Distribution:
         if time.monotonic() - self._looked < LOOK_EVERY_SECONDS:
             return
         self._looked = time.monotonic()
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = self.cluster.nodes()
         if not nodes:
             self._begin_anew()
             return
@@ -176,7 +175,7 @@ class Distribution:
                 return None
             except ray.exceptions.RayError as found:
                 error = found
-        alive = any(node["Alive"] and node["NodeID"] == actor.place.node for node in ray.nodes())
+        alive = any(node["NodeID"] == actor.place.node for node in self.cluster.nodes())
         return error if alive and not isinstance(error, ray.exceptions.ActorUnavailableError) else None
 
     def _take(self, actor: Actor, answer: Any, found: Done | None) -> None:

@@ -1,4 +1,4 @@
-"""Who does the per-photo work: the threads of this process, or Ray (`runtime.executor`)."""
+"""Who does the per-photo work: the threads of this process, those of a shard, or Ray (`runtime.executor`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from tfwsss.config import Runtime
 from tfwsss.processes import worker_count
 
 from ..engine.context import Context
+from ..engine.sharing import Share
 from .engine import run_images
+from .shard import Shard
 from .timing import Timing
 from .work import Item, Job
 
@@ -34,6 +36,9 @@ class Executor(Protocol):
     def detail(self, timing: Timing) -> str:
         """For the progress bar: where the time goes, and who works."""
 
+    def rest(self) -> None:
+        """There is nothing to do for a while, perhaps hours: let go of what others may want."""
+
 
 class Local(contextlib.nullcontext):
     """The threads of this process."""
@@ -48,6 +53,9 @@ class Local(contextlib.nullcontext):
     def detail(self, timing: Timing) -> str:
         return timing.shares()
 
+    def rest(self) -> None:
+        pass
+
 
 def executor_of(runtime: Runtime) -> contextlib.AbstractContextManager[Executor]:
     """The executor that `runtime.executor` names."""
@@ -58,6 +66,15 @@ def executor_of(runtime: Runtime) -> contextlib.AbstractContextManager[Executor]
     return RayCluster(runtime)
 
 
-def executor(context: Context) -> contextlib.AbstractContextManager[Executor]:
-    """The one of a stage."""
-    return executor_of(context.config.runtime)
+@contextlib.contextmanager
+def executor(context: Context) -> Iterator[Executor]:
+    """The command's, for a stage."""
+    if isinstance(context.share, Share) and context.config.runtime.executor == "local":
+        with Shard.of(context, context.share) as shard:
+            yield shard
+        return
+    found = context.command.kept(executor_of, context.config.runtime)
+    try:
+        yield found
+    finally:
+        found.rest()

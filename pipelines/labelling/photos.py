@@ -49,11 +49,11 @@ class StageJob:
         if self.token not in _contexts:  # in another process, once for each stage
             _contexts.clear()
             _contexts[self.token] = Context(self.config, self.folder, NoRun(), before=self.before, token=self.token)
-            if self.network:
-                load_tensorflow()
-                from tfwsss.training.loop import make_deterministic
+        if self.network:
+            load_tensorflow()
+            from tfwsss.training.loop import make_deterministic
 
-                make_deterministic(self.config.seed)
+            make_deterministic(self.config.seed)
         return self.steps(_contexts[self.token], timing)
 
     def devices(self) -> tuple[str, ...]:
@@ -97,8 +97,9 @@ def each_photo(
     job = StageJob(context.config, context.work, context.before, context.token, steps, network)
     workers = context.kept(executor)
     done = files.has if files is not None else lambda item: False
+    results = workers.results(items, job, timing, done)  # before the bar: a cluster or TensorFlow may have to start
     with progress_bar(title, len(items), runtime.progress, lambda: workers.detail(timing)) as bar:
-        for result in workers.results(items, job, timing, done):
+        for result in results:
             bar.advance()
             yield result
     if context.run is not None:

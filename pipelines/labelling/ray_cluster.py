@@ -1,4 +1,4 @@
-"""The Ray cluster that does the per-photo work of a stage: ours, or somebody's that is there.
+"""The Ray cluster that does the per-photo work of a command: ours, or somebody's that is there.
 
     items --> a few at a time --> actors, each with the threads of `engine.py` and its own network --> results, in order
 
@@ -17,6 +17,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,22 @@ from .work import Item, Job
 
 ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
 LOOPBACK = "127.0.0.1"
+NEEDED = {"gcs_server", "raylet"}  # Ray's processes without which there is no cluster
 OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
 
 
 def unwrapped(error: BaseException) -> BaseException:
     """The exception of a signal that came up inside Ray's compiled code, which makes a SystemError of it; others as they are."""
     return error.__cause__ or error if isinstance(error, SystemError) else error
+
+
+def _ask(answer: Future[list[dict]]) -> None:
+    import ray
+
+    try:
+        answer.set_result(ray.nodes())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 @contextlib.contextmanager
@@ -57,7 +68,11 @@ def _loopback_kept() -> Iterator[None]:
 
 
 class RayCluster:
-    """An executor (`executor.py`) on the cluster at `runtime.ray_address`, or on one of this machine's cores that it starts and stops."""
+    """An executor (`executor.py`) on the cluster at `runtime.ray_address`, or on one of this machine's cores that it starts and stops.
+
+    Our own one is started with the first work and lasts to the end of the block, with its actors and all that they have imported:
+    that takes longer than some stages do. Of somebody else's nothing is kept while we rest.
+    """
 
     def __init__(self, runtime: Runtime):
         self.runtime = runtime
@@ -70,14 +85,15 @@ class RayCluster:
     def __enter__(self) -> RayCluster:
         if problems := executor_problems(self.runtime):
             raise StageError(problems[0])
-        self.start()
         return self
 
     def start(self) -> None:
-        """Connect to the cluster, or start one."""
+        """Connect to the cluster, or start one, where that has not been done."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         os.environ.setdefault("RAY_worker_niceness", "0")  # for a cluster of our own: Ray would run its workers behind all else on the machine
         own = self.runtime.ray_address is None
+        if own:  # Ray ends this process so long after the cluster's head has died, by default after a minute; `nodes` notices it before
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
         if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -114,7 +130,7 @@ class RayCluster:
         try:
             with _loopback_kept() if own else contextlib.nullcontext():
                 ray.init(address=self.runtime.ray_address or "local", **options)
-            if own and (there := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
+            if own and (there := self.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
                 raise StageError(f"it would listen on {there}, where other machines reach it")
         finally:
             if threading.current_thread() is threading.main_thread():
@@ -127,12 +143,12 @@ class RayCluster:
 
     def stop(self) -> None:
         """End our actors, and the cluster if it is ours."""
-        import ray
-
         for actor in self.actors:
             actor.kill()
         self.actors = []
         if self._entered:
+            import ray
+
             ray.shutdown()
             self._entered = False
         if self._guard is not None:
@@ -142,6 +158,17 @@ class RayCluster:
             shutil.rmtree(self._own, ignore_errors=True)
         self._own = None
 
+    def rest(self) -> None:
+        if self._own is None:
+            self.stop()
+            return
+        for actor in list(self.actors):
+            if actor.calls or actor.place.gpus:  # at work for nobody; TensorFlow keeps a GPU's memory as long as its process lives
+                actor.kill()
+                self.actors.remove(actor)
+            else:
+                actor.let_go(self.turn)
+
     def restart(self) -> bool:
         """Start our own cluster again after its death; False: it is not ours."""
         if self._own is None:
@@ -150,7 +177,28 @@ class RayCluster:
         self.start()
         return True
 
+    def nodes(self) -> list[dict]:
+        """The machines that are alive, as Ray describes them; none where a cluster of ours has died."""
+        answer: Future[list[dict]] = Future()
+        # Nobody may answer, for ever.
+        threading.Thread(target=_ask, args=(answer,), daemon=True).start()
+        while not self._is_dead():
+            wait([answer], timeout=1.0)
+            if answer.done():
+                return [node for node in answer.result() if node["Alive"]]
+        return []
+
+    def _is_dead(self) -> bool:
+        import ray
+
+        node = ray._private.worker._global_node if self._own is not None else None
+        return node is not None and not NEEDED.isdisjoint(name for name, _ in node.dead_processes())
+
     def results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
+        self.start()
+        return self._results(items, job, timing, done)
+
+    def _results(self, items: Sequence[Item], job: Job, timing: Timing, done: Callable[[Item], bool]) -> Iterator[Any]:
         mark = job.folder / f".tfwsss-{uuid.uuid4().hex}.tmp"  # a name that is removed if we cannot
         mark.touch()
         try:

@@ -16,10 +16,7 @@ from .val_cams import classifier_logits
 
 
 def make_cams(context: Context) -> dict[str, float]:
-    from tfwsss.training.loop import make_deterministic
-
     dataset = context.dataset("train")
-    make_deterministic(context.config.seed)
     tagged = [Tagged(sample, tags) for sample, tags in zip(dataset.samples, dataset.tag_matrix(), strict=True)]
     files = Files(context.folder("cams"), ".npz")
     todo = _with_unknown(context, unfinished(context, tagged, files))
@@ -54,7 +51,6 @@ STAGE = Stage(
     run=run,
     photos=make_cams,
     labelling=True,
-    tensorflow=True,
     needs=("classifier",),
     data=("train",),
     settings=("cams", "switches.resize_filter"),

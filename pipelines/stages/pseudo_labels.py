@@ -118,10 +118,7 @@ def _walk_and_label(context: Context, timing: Timing) -> Work:
 
 
 def make_labels(context: Context) -> dict[str, float]:
-    from tfwsss.training.loop import make_deterministic
-
     walks = context.folder("walk")
-    make_deterministic(context.config.seed)
     files = Files(context.folder("pseudo_labels"), ".png")
     todo = unfinished(context, context.dataset("train").samples, files)
     walked = [sample for sample in todo if artifact_path(walks, sample.id, ".npz").is_file()]
@@ -157,7 +154,6 @@ STAGE = Stage(
     run=run,
     photos=make_labels,
     labelling=True,
-    tensorflow=True,
     needs=("cams", "affinity_labels", "affinitynet"),
     data=("train",),
     settings=("pseudo_labels", "switches.border_pairs", "switches.label_tags"),

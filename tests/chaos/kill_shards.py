@@ -2,13 +2,15 @@
 
     python -m tests.chaos.kill_shards FOLDER --kills 60 --seed 0
 
-Stage by stage of the labels: at the end of each life every label, map, walk and table equals byte for byte those of one process
-that nobody killed, and no file that was there at a kill has been written again. Prints a line for each life with the kills so far,
-and exits with the number of lives that left something else.
+Among the photos is one that kills whoever reads it. The reference is a run of single processes that nothing else has killed. Stage
+by stage of the labels: at the end of each life every label, map, walk and table equals those of the reference byte for byte, no file that
+was there at a kill has been written again, and the quarantine holds the deadly photo and no other. Prints a line for each life with the
+kills so far, and exits with the number of lives that left something else.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.chaos.kill_ray import LABELLING, UNTIL, finished_files
+from tests.chaos.kill_ray import LABELLING, POISON, POISONED, UNTIL, finished_files, quarantine_problems
 from tests.chaos.kill_runs import contents, leftovers, tracked
 from tests.chaos.lives import run_lives
 from tests.command import environment_with
@@ -29,10 +31,13 @@ from tests.pipelines.conftest import TINY
 SHARDS = 3
 STAGES = ("cams", "affinity_labels", "pseudo_labels", "label_scores")
 PHOTOS = 16
+ONE_SHARD = ("stage", "cams", "tiny.yaml", "--shard", "1/1")
+DEATHS = 4  # by the deadly photo: with others under way, then three times alone
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
-    environment = environment_with(folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
+    environment = environment_with(folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db", TFWSSS_POISON=POISON)
+    environment["PYTHONPATH"] = os.pathsep.join((str(POISONED), environment["PYTHONPATH"]))
     with (folder / "messages.log").open("ab") as log:
         return subprocess.Popen(["tfwsss", *words, "--work-dir", "work"], cwd=folder, env=environment, stdout=log, stderr=log)
 
@@ -48,10 +53,23 @@ def prepared(folder: Path, trained: Path | None, photos: int) -> Path:
 
 
 def reference(folder: Path, photos: int = PHOTOS, until: str = UNTIL) -> Path:
-    """Folder of one process's run; one that is there is taken."""
-    if not (folder / f"work/{until}/files.json").exists() and start(prepared(folder, None, photos), "run", "tiny.yaml", "--until", until).wait():
-        raise SystemExit((folder / "messages.log").read_text()[-3000:])
+    """Folder of a run of which only the deadly photo has killed processes; one that is there is taken."""
+    if not (folder / f"work/{until}/files.json").exists():
+        must(prepared(folder, None, photos), "run", "tiny.yaml", "--until", before("cams"))
+        codes = [start(folder, *ONE_SHARD).wait() for _ in range(DEATHS)]
+        if codes != [-signal.SIGKILL] * DEATHS:
+            raise SystemExit(f"exit codes {codes}: {(folder / 'messages.log').read_text()[-3000:]}")
+        must(folder, *ONE_SHARD)
+        must(folder, "stage", "cams", "tiny.yaml", "--close")
+        must(folder, "run", "tiny.yaml", "--until", until)
+        if wrong := quarantine_problems(folder):
+            raise SystemExit("; ".join(wrong))
     return folder
+
+
+def must(folder: Path, *words: str) -> None:
+    if start(folder, *words).wait():
+        raise SystemExit((folder / "messages.log").read_text()[-3000:])
 
 
 def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, stages: tuple[str, ...] = STAGES, photos: int = PHOTOS) -> tuple[Counter[str], list[str]]:
@@ -95,13 +113,13 @@ def before(stage: str) -> str:
 
 def differences(folder: Path, expected: Path, stages: tuple[str, ...], finished: dict[Path, tuple[int, int]]) -> list[str]:
     kept = LABELLING if stages == STAGES else stages
-    found, wanted = ({path: digest for path, digest in contents(run / "work").items() if path.startswith(kept)} for run in (folder, expected))
+    found, wanted = ({path: digest for path, digest in contents(run / "work").items() if path.startswith(kept) and not path.endswith("quarantine.csv")} for run in (folder, expected))
     wrong = [f"{path}: {'differs' if path in found else 'missing'}" for path in wanted if found.get(path) != wanted[path]]
     wrong += [f"{path}: not in the run of one process" for path in found.keys() - wanted.keys()]
     now = finished_files(folder / "work")
     wrong += [f"{path.relative_to(folder)}: written again" for path, stamp in finished.items() if now.get(path) != stamp]
     wrong += [f"{path}: left over" for path in leftovers(folder)]
-    return wrong + [f"{name}: still running in MLflow" for name in tracked(folder / "mlflow.db")[1]]
+    return wrong + quarantine_problems(folder) + [f"{name}: still running in MLflow" for name in tracked(folder / "mlflow.db")[1]]
 
 
 if __name__ == "__main__":

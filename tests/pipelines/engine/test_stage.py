@@ -233,6 +233,32 @@ def test_real_stages_name_existing_settings_modules_and_predecessors(config):
         known.append(stage.name)
 
 
+@pytest.mark.parametrize("fail", [(), ("second",)])
+def test_what_a_command_keeps_ends_with_the_command(config, calls, fail):
+    opened = []
+
+    @contextlib.contextmanager
+    def opening(number):
+        opened.append(number)
+        try:
+            yield opened
+        finally:
+            calls.append("closed")
+
+    def using(stage):
+        def run(context):
+            assert context.command.kept(opening, 3) == [3]
+            return stage.run(context)
+
+        return replace(stage, run=run)
+
+    data, first, second, third = make_stages(calls, fail=fail)
+    with pytest.raises(StageError) if fail else contextlib.nullcontext():
+        Runner([data, using(first), using(second), third], config).run()
+    assert opened == [3]
+    assert calls == ["data", "first", "second", *([] if fail else ["third"]), "closed"]
+
+
 def test_photos_that_killed_their_workers_are_part_of_what_later_stages_depend_on(config, calls, tmp_path, capsys):
     deadly = [Lost("b", "/photos/b.jpg", "killed 3 workers"), Lost("c", "/photos/c.jpg", "killed 3 workers")]
     opened = []

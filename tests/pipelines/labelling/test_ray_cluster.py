@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import time
+import weakref
 from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from tfwsss import __version__
+from tfwsss.config.files import parse_config
 from tfwsss.config.schema import Runtime
 from tfwsss.errors import DataError, StageError
+from tfwsss_pipelines.engine.context import Context, Lifetime, NoRun
 from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
-from tfwsss_pipelines.labelling.actor import Place, Worker, places, reason
-from tfwsss_pipelines.labelling.executor import Local, executor_of
+from tfwsss_pipelines.labelling import executor as executor_module
+from tfwsss_pipelines.labelling.actor import Actor, Place, Worker, places, reason
+from tfwsss_pipelines.labelling.executor import Local, executor, executor_of
+from tfwsss_pipelines.labelling.ray_cluster import RayCluster
 from tfwsss_pipelines.labelling.ray_guard import processes_of
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.work import Work
@@ -194,6 +201,108 @@ def test_a_worker_that_is_late_for_a_job_does_the_next_one(tmp_path, monkeypatch
     assert worker.do(2, photos(4)).results == [0, 1, 2, 3]
     with pytest.raises(AssertionError):
         worker.do(1, photos(4))
+
+
+def test_stages_of_a_command_share_its_executor_which_rests_between_them(monkeypatch, tmp_path):
+    said = []
+
+    class Saying(Local):
+        def __enter__(self):
+            said.append("begins")
+            return self
+
+        def __exit__(self, *error):
+            said.append("ends")
+
+        def rest(self):
+            said.append("rests")
+
+    monkeypatch.setattr(executor_module, "executor_of", Saying)
+    config = parse_config({"data": {"format": "scenes"}})
+    with pytest.raises(StageError), Lifetime() as command:
+        for number in range(2):
+            with Context(config, tmp_path, NoRun(), command=command) as context:
+                assert context.kept(executor) is context.kept(executor)
+                if number:
+                    raise StageError("broke")
+    assert said == ["begins", "rests", "rests", "ends"]
+
+
+class Network:
+    """In place of one: only whether it is still there matters."""
+
+
+@dataclass(frozen=True)
+class Networked(Noting):
+    made: ClassVar[list[weakref.ref]] = []
+
+    def work(self, timing: Timing) -> Work:
+        def on_device(name: str):
+            network = Network()
+            network.itself = network  # as Keras's refer to themselves
+            self.made.append(weakref.ref(network))
+            return lambda loaded: [network is not None for _ in loaded]
+
+        return Work(lambda photo: photo, lambda photo, computed: computed, on_device)
+
+    def devices(self) -> tuple[str, ...]:
+        return ("/CPU:0",)
+
+
+def test_a_worker_that_rests_has_no_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Networked, "made", [])
+    worker = Worker(str(tmp_path), Place("here", 0, 1, 1, 0))
+    (tmp_path / "mark").touch()
+    worker.begin(1, Networked(tmp_path), 1, __version__, tmp_path / "mark")
+    assert worker.do(1, photos(3)).results == [True] * 3
+    worker.let_go(1)
+    assert [network() for network in Networked.made] == [None]
+    worker.begin(1, Networked(tmp_path), 1, __version__, tmp_path / "gone")  # late, when all has been done by others
+    worker.begin(3, Networked(tmp_path), 1, __version__, tmp_path / "mark")
+    worker.let_go(2)
+    assert worker.do(3, photos(3)).results == [True] * 3 and len(Networked.made) == 2
+
+
+@needs_ray
+def test_a_cluster_of_ours_keeps_its_workers_between_stages(cluster, tmp_path):
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        assert len(list(cluster.results(photos(60), Noting(tmp_path / str(number), seconds=0.05), Timing(), never))) == 60
+        folder = cluster._own
+        cluster.rest()
+        assert cluster._own == folder
+    assert {line[1] for line in begun(tmp_path / "0")} == {line[1] for line in begun(tmp_path / "1")}
+
+
+@needs_ray
+def test_a_cluster_that_dies_while_it_rests_is_started_again(cluster, tmp_path):
+    list(cluster.results(photos(4), Noting(tmp_path), Timing(), never))
+    cluster.rest()
+    for process in processes_of(cluster._own):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    assert len(list(cluster.results(photos(60), Noting(tmp_path), Timing(), never))) == 60
+
+
+def test_of_gpus_and_of_a_cluster_of_others_nothing_is_kept():
+    class Handle:
+        def __init__(self):
+            self.let_go = self
+
+        def remote(self, turn):
+            self.turn = turn
+
+    cluster = RayCluster(Runtime())
+    cluster._own, cluster.turn = Path("/tmp/own"), 7
+    keeping, with_gpu, at_work = (Actor(Place("here", 0, 1, 1, gpus), Handle(), None, calls) for gpus, calls in ((0, {}), (1, {}), (0, {"answer": [3]})))
+    cluster.actors = [keeping, with_gpu, at_work]
+    cluster.rest()
+    assert cluster.actors == [keeping] and keeping.handle.turn == 7
+    cluster._own, stopped = None, []
+    cluster.stop = lambda: stopped.append(True)
+    cluster.rest()
+    assert stopped == [True]
 
 
 @needs_ray
