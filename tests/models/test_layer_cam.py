@@ -42,14 +42,9 @@ def test_one_depth_is_the_paper_s_equation(images):
     tag = int(scores.max((0, 1, 2)).argmax())  # random weights may leave the others without a map
     name = next(layer.name for layer in classifier.layers if layer.output is evidence(classifier).outputs[0])
     tail = keras.Model(classifier.get_layer(name).output, classifier.get_layer("class_maps").output)
-    slope = np.zeros_like(early)
-    for place in np.ndindex(*early.shape):
-        sides = []
-        for step in (2e-3, -2e-3):
-            nudged = early.copy()
-            nudged[place] += step
-            sides.append(float(np.asarray(tail(nudged), np.float64)[..., tag].sum()))
-        slope[place] = (sides[0] - sides[1]) / 4e-3
+    nudges = np.eye(early.size, dtype=np.float32).reshape(-1, *early.shape[1:]) * 2e-3  # one number of the map for each
+    sides = [tail.predict(early + sign * nudges, batch_size=256, verbose=0).astype(np.float64)[..., tag].sum((1, 2)) for sign in (1, -1)]
+    slope = ((sides[0] - sides[1]) / 4e-3).reshape(early.shape)
     depth = np.maximum((np.maximum(slope, 0) * early).sum(-1), 0)
     own = np.maximum(scores[..., tag], 0)
     expected = np.sqrt(depth / depth.max() * _resized(own / own.max(), depth.shape[1:]))
