@@ -216,6 +216,8 @@ class Runner:
             run.params(settings_of(stage, self.config))
             with together(stage):
                 metrics = self.without_lost(stage, stage.run, run)
+                for folder in stage.folders(self.work):  # of workers that were killed while another one went on
+                    remove_leftovers(folder)
                 metrics |= self._say_lost(stage, run)
             seconds = time.monotonic() - started
             run.metrics({**metrics, "seconds": seconds})

@@ -12,7 +12,7 @@ from tfwsss.config import Fidelity
 from tfwsss.data import Dataset
 from tfwsss.data.dataset import Sample
 from tfwsss.pseudolabel import STRIDE, exponents_won, walk_input
-from tfwsss.storage.artifacts import save_label, save_walk
+from tfwsss.storage.artifacts import artifact_path, keep_label, save_walk
 
 from ..engine.context import Context, weights_path
 from .networks import is_processor, network_on
@@ -77,8 +77,9 @@ def walk_work(
         with timing.measure("writing"):
             backgrounds, foreground = walked[: len(alphas)], walked[len(alphas) :]
             if len(alphas) > 1:
-                save_label(walks, sample.id, exponents_won(backgrounds, foreground, *photo.image.shape[:2]))
-            save_walk(walks, sample.id, photo.classes, np.concatenate([backgrounds[:1], foreground]))
+                keep_label(walks, sample.id, exponents_won(backgrounds, foreground, *photo.image.shape[:2]))
+            if not artifact_path(walks, sample.id, ".npz").is_file():  # left by a process that was killed before it made the label
+                save_walk(walks, sample.id, photo.classes, np.concatenate([backgrounds[:1], foreground]))
         label(sample, photo.image)
 
     return Work(read, finish, on_device, lambda photo: photo.image.shape, batch)
