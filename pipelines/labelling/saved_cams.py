@@ -52,7 +52,7 @@ def write_exponents(context: Context) -> None:
     Raises:
         DataError: a size of what is no class, or of a class without a photo.
     """
-    shares, dataset = context.config.affinity_labels.shares, context.dataset("train")
+    shares, dataset = context.config.affinity_labels.shares or {}, context.dataset("train")
     require_classes(shares, dataset.classes)
     totals = {dataset.classes.index(name): CamHistogram() for name in shares}
     for found in each_photo(context, "sizes of the maps", dataset.samples, _histograms):

@@ -75,7 +75,7 @@ def _alphas(context: Context) -> FixedAlphas:
         return wanted
     if wanted in NAMED_ALPHAS:
         return NAMED_ALPHAS[wanted]
-    if set(context.config.affinity_labels.shares) == set(context.dataset("train").classes):
+    if set(context.config.affinity_labels.shares or {}) == set(context.dataset("train").classes):
         return alphas_around(THRESHOLD)
     total = CamHistogram()
     for one in each_photo(context, "background exponents", context.dataset("train").samples, _histogram):

@@ -140,7 +140,7 @@ def run(context: Context) -> dict[str, float]:
     folder = context.folder("data")
     train_photos = load_split(config.data, "train", context.work)
     assert train_photos is not None  # only evaluation photos may be missing
-    require_classes(config.affinity_labels.shares, train_photos.classes)
+    require_classes(config.affinity_labels.shares or {}, train_photos.classes)
     datasets: dict[Split, Dataset | None] = {"train": train_photos, "val": load_split(config.data, "val", context.work)}
     tags = config.data.untagged == "leave_out"
     with progress_bar("check photos", sum(len(dataset) for dataset in datasets.values() if dataset), config.runtime.progress) as bar:

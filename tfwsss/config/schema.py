@@ -205,7 +205,7 @@ NAMED_ALPHAS = {
 
 class AffinityLabels(Section):
     alphas: Literal["auto", "psa-released", "psa-cvpr"] | FixedAlphas = Field("auto", description="auto: derived from the CAMs without masks (tfwsss.cam.choose_alphas)")
-    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field({}, description="{class: part of a photo's pixels, 0..1, that it usually covers}, within a factor of two, for classes whose size is known: each one's maps are raised to an exponent, so that one threshold serves small and large classes")
+    shares: dict[str, Annotated[float, Field(gt=0, lt=1)]] | None = Field(None, description="{class: part of a photo's pixels, 0..1, that it usually covers}, within a factor of two, for classes whose size is known: each one's maps are raised to an exponent, so that one threshold serves small and large classes")
     crf: Crf = Crf()
 
 
