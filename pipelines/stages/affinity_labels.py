@@ -120,5 +120,5 @@ STAGE = Stage(
     needs=("cams",),
     data=("train",),
     settings=("affinity_labels", "affinitynet.label_source", "switches.crf_scores"),
-    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss.background", "tfwsss.size_prior", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.interpolation", "tfwsss.storage.artifacts"),
+    code=("tfwsss_pipelines.stages.affinity_labels", "tfwsss_pipelines.labelling.saved_cams", "tfwsss.background", "tfwsss.size_prior", "tfwsss.crf", "tfwsss_densecrf", "tfwsss.interpolation", "tfwsss.storage.artifacts"),
 )
