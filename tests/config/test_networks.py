@@ -28,3 +28,10 @@ def test_what_the_models_and_downloads_have_is_known_to_the_configuration():
 def test_strides_and_downloads_that_there_are_not(model, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"data": {"format": "scenes"}, "segmenter": {"model": model}})
+
+
+def test_layer_cam_of_a_shallow_classifier_is_refused_before_anything_is_trained():
+    values = {"data": {"format": "scenes"}, "cams": {"method": "layer_cam"}, "classifier": {"depth": "shallow"}}
+    with pytest.raises(ConfigError, match="cams.method: layer_cam needs a map in front"):
+        parse_config(values)
+    assert parse_config(values | {"classifier": {"depth": "middle"}}).cams.method == "layer_cam"

@@ -316,6 +316,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _maps_to_agree_on(self):
+        if self.cams.method == "layer_cam" and self.classifier.depth == "shallow":
+            raise ValueError("cams.method: layer_cam needs a map in front of the class maps; expected classifier.depth deep or middle, found shallow")
+        return self
+
+    @model_validator(mode="after")
     def _whole_classifier_to_start_from(self):
         for name in ("affinitynet", "segmenter"):
             if self.classifier.depth != "deep" and getattr(self, name).model.weights == "classifier":

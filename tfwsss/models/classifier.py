@@ -122,6 +122,7 @@ def evidence(classifier: keras.Model) -> keras.Model:
     options = Options("classifier", **{name: arguments[name] for name in ("width", "output_stride", "batch_norm", "freeze", "dropout") if name in arguments})
     trunk = backbones.build_trunk(arguments["backbone"], options)
     maps = list(trunk.maps.values())
-    names = [layer.name for one in maps[:before] for layer in keras.Model(trunk.inputs, maps[-1]).layers if layer.output is one]
+    layers = keras.Model(trunk.inputs, maps[-1]).layers
+    names = [layer.name for one in maps[:before] for layer in layers if layer.output is one]
     outputs = [classifier.get_layer(name).output for name in [*names, "class_maps"]]
     return keras.Model(classifier.input, outputs, name="evidence")
