@@ -31,12 +31,12 @@ def milliseconds(model: Path, device: str, height: int, width: int, runs: int) -
         for _ in range(WARM_UPS + runs):
             session.run(["mask"], {"images": image})
         events = json.loads(Path(session.end_profiling()).read_text())
-    taken: dict[str, list[float]] = defaultdict(list)
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for node, kind, ms in _kernels(events):
-        taken[f"{node}\n{kind}"].append(ms)
+        taken[node, kind].append(ms)
     kinds: dict[str, float] = defaultdict(float)
-    for name, found in taken.items():
-        kinds[name.split("\n")[1]] += float(np.median(found[WARM_UPS:]))
+    for (_, kind), found in taken.items():
+        kinds[kind] += float(np.median(found[WARM_UPS:]))
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))
 
 

@@ -1,4 +1,4 @@
-"""Means over a whole group are reductions in the file, not poolings that a GPU gives to one thread each."""
+"""Means over a whole group are reductions in the file, not poolings with one window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The means of group normalisation in the form that GPUs compute fastest."""
+"""The means of group normalisation as reductions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _AXES_ARE_INPUTS = 18  # the operator set from which ReduceMean takes its axes a
 def reduce_group_means(model: onnx.ModelProto) -> None:
     """Turn each GlobalAveragePool over one axis, which the converter makes of a mean, back into a ReduceMean.
 
-    A group of a decoder's map of 94x125 is one axis of 94,000 values. cuDNN's pooling gives each mean to one thread, which adds
-    them one after another; a reduction spreads them over the GPU. On processors both take the same time.
+    A group of a decoder's map of 94x125 is one axis of 94,000 values: a window that poolings are not made for, while reductions are.
+    What it changes on a GPU has not been measured (docs/performance.md).
     """
     graph = model.graph
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in shape_inference.infer_shapes(model).graph.value_info}
