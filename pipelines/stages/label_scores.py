@@ -183,6 +183,7 @@ def _training_rows(context: Context, dataset: Dataset) -> tuple[list[ScoreRow], 
         "walk": sorted([threshold_of_alpha(a), matrix.miou()] for a, matrix in of_alpha.items()),
     }
     facts = {"cam_best_threshold": threshold, "cam_best_alpha": alpha, "walk_alpha": walk_alpha, "walk_best_alpha": best}
+    facts["confident_pixels"] = float(confident.counts.sum() / walk.counts.sum())
     facts |= audit_scores(context, agreements)
     return rows, curves, facts
 

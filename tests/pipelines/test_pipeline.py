@@ -39,6 +39,13 @@ def test_files_of_the_contract(finished):
     assert leftovers == []
 
 
+def test_the_part_of_the_pixels_that_are_sure_is_that_of_the_labels(finished):
+    labels = [load_label(finished / "affinity_labels", str(path.relative_to(finished / "scenes").with_suffix(""))) for path in (finished / "scenes/train").iterdir()]
+    sure = sum(int((label != 255).sum()) for label in labels) / sum(label.size for label in labels)
+    metrics = json.loads((finished / "label_scores/stage.json").read_text())["metrics"]
+    assert metrics["confident_pixels"] == pytest.approx(sure)
+
+
 def test_no_file_of_a_training_stage_knows_an_evaluation_photo(finished):
     for folder in ("cams", "affinity_labels", "walk", "pseudo_labels"):
         assert not (finished / folder / "val").exists()
