@@ -34,7 +34,7 @@ from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.walk import walk_work
 from tfwsss_pipelines.labelling.work import Work
 from tfwsss_pipelines.stages.affinity_labels import label_work, used_alphas
-from tfwsss_pipelines.stages.pseudo_labels import labeller
+from tfwsss_pipelines.stages.pseudo_labels import voter
 
 READ = ("data", "classifier", "cams", "affinity_labels", "affinitynet")  # folders that the stages read
 
@@ -48,7 +48,7 @@ def works(context: Context) -> dict[str, tuple[Work, list]]:
         "cams": (cam_work(context, dataset, work / "out/cams", Timing()), tagged),
         "affinity_labels": (label_work(context, dataset, work / "out/affinity_labels", alphas, Timing()), list(dataset.samples)),
         "pseudo_labels": (
-            walk_work(context, dataset, work / "cams", work / "walk", (alphas.walk,), Timing(), labeller(context, Timing())),
+            walk_work(context, dataset, work / "cams", work / "walk", (alphas.walk,), Timing(), voter(context, Timing())),
             list(dataset.samples),
         ),
     }

@@ -246,7 +246,7 @@ class Run:
 @pytest.mark.parametrize("value", VALUES)
 def test_label_tags(tmp_path, monkeypatch, value):
     """One photo keeps its class, one regains it from the normalised walk, and in one it is too small for both."""
-    context = make_context(tmp_path, switches={"label_tags": value}, pseudo_labels={"crf": None, "smallest_share": 0.05})
+    context = make_context(tmp_path, switches={"label_tags": value}, pseudo_labels={"source": "walk", "crf": None, "smallest_share": 0.05})
     context.run = Run()
     dataset = context.dataset("train")
     monkeypatch.setattr(pseudo_labels, "used_alphas", lambda work: NAMED_ALPHAS["psa-released"])

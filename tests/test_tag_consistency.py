@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfwsss.tag_consistency import agreed_label, confident_label, missing, normalized, vanished
+from tfwsss.tag_consistency import agreed_label, confident_label, mean_kept, missing, normalized, vanished
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=7)
 SHARES = st.sampled_from([0.0, 0.01, 0.2, 0.5, 1.0])
@@ -86,3 +86,10 @@ def test_a_confident_label_stays_or_is_left_out_as_a_whole(photo, smallest_share
     (label, _), classes = photo
     found = confident_label(label, classes, smallest_share)
     np.testing.assert_array_equal(found, np.full_like(label, 255) if lost(label, classes, smallest_share) else label)
+
+
+def test_kept_tags_count_alike_for_rare_and_frequent_classes():
+    photos = [((0,), ()), ((0,), ()), ((0, 2), (2,)), ((2,), (2,)), ((), ())]
+    assert mean_kept(photos) == 0.5
+    assert mean_kept([((0, 1), (1,)), ((1,), ())]) == 0.75
+    assert mean_kept([((), ())]) == 1.0

@@ -11,6 +11,9 @@ numpy only: the CRF's worker processes import this without TensorFlow.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection, Iterable
+
 import numpy as np
 
 from tfwsss.storage.artifacts import IGNORE
@@ -36,6 +39,23 @@ def vanished(label, classes, smallest_share: float) -> tuple[int, ...]:
     """
     pixels = np.bincount(np.asarray(label).ravel(), minlength=IGNORE + 1)
     return tuple(k for k in sorted(int(k) for k in classes) if pixels[k + 1] < smallest_share * pixels.sum())
+
+
+def mean_kept(photos: Iterable[tuple[Collection[int], Collection[int]]]) -> float:
+    """How much of the tags labels show.
+
+    Args:
+        photos: (class indices of its tags, those that have `vanished` from its label) of each photo.
+
+    Returns:
+        Part of its photos in which a class is still there, mean over the classes, 0..1; 1 without any tag.
+    """
+    tagged: Counter[int] = Counter()
+    lost: Counter[int] = Counter()
+    for tags, vanished_ones in photos:
+        tagged.update(tags)
+        lost.update(vanished_ones)
+    return float(np.mean([1 - lost[k] / count for k, count in tagged.items()])) if tagged else 1.0
 
 
 def missing(plain, normalised, classes, smallest_share: float) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from tfwsss.tag_consistency import chosen_label
 
 from ..engine.context import Context
 from .label_audit import read_photos
-from .pseudo_labels import NORMALISED, PLAIN
+from .label_source import NORMALISED, PLAIN
 
 DOUBTFUL_PART = 0.1  # of the photos, that one would look at or leave out first
 

@@ -28,7 +28,7 @@ from ..engine.stage import Stage
 from ..labelling.photos import each_photo
 from ..labelling.timing import Timing
 from ..labelling.work import Work
-from .pseudo_labels import NORMALISED, PLAIN
+from .label_source import NORMALISED, PLAIN
 
 NAME = "label_audit"
 CLASSES, PHOTOS = f"{NAME}/classes.csv", f"{NAME}/photos.csv"

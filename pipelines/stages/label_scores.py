@@ -34,8 +34,9 @@ from ..labelling.timing import Timing
 from ..labelling.work import Work
 from .affinity_labels import Mapped, read_mapped, used_alphas
 from .audit_scores import audit_scores, doubtful, true_agreement
+from .label_source import PLAIN
 from .left_out import labelled
-from .pseudo_labels import PLAIN, exponents
+from .pseudo_labels import exponents
 from .scoring import label_matrix, save_table, score_folders, score_row
 from .val_cams import classifier_logits, compute_val_cams, score_val_cams, scored_cams
 

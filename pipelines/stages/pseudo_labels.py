@@ -1,13 +1,14 @@
 """Stage `pseudo_labels`: the random walk over the learned affinities, then an optional dense CRF (section 3.3 of the paper).
 
 label_votes/plain, label_votes/normalised    labels of the walked maps and of the normalised ones (tfwsss.tag_consistency)
-pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"; with
-                                             pseudo_labels.source "confident" that of the stage affinity_labels
+pseudo_labels/<id>.png                       what both say with switches.label_tags "corrected", the plain one with "faithful"; or the label
+                                             of the stage affinity_labels, see pseudo_labels.source
 pseudo_labels/left_out.csv                   photos no segmenter is trained on, with the reason
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,43 +28,31 @@ from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
 from ..labelling.work import Work
 from .affinity_labels import used_alphas
+from .label_source import NORMALISED, PLAIN, LabelSource, label_source
 from .left_out import LeftOut, write_left_out
 
-PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
 
+def voter(context: Context, timing: Timing):
+    """Function (sample, image) that makes a photo's two votes of its walk's file, so that they do not depend on a restart."""
+    work, crf = context.work, context.config.pseudo_labels.crf
 
-def labeller(context: Context, timing: Timing):
-    """Function (sample, image) that makes a photo's labels of its walk's file, so that they do not depend on a restart.
-
-    Without `switches.label_tags` the label is the plain vote.
-    """
-    config, work = context.config, context.work
-    settings, corrected = config.pseudo_labels, config.switches.label_tags == "corrected"
-
-    def chosen(sample: Sample, classes, plain, normalised) -> np.ndarray:
-        if settings.source == "confident":
-            confident = load_label(work / "affinity_labels", sample.id)
-            return confident_label(confident, classes, settings.smallest_share) if corrected else confident
-        return agreed_label(plain, normalised, classes, settings.smallest_share) if corrected else plain
-
-    def label(sample: Sample, image: np.ndarray) -> None:
+    def vote(sample: Sample, image: np.ndarray) -> None:
         classes, walked = load_walk(work / "walk", sample.id)
         with timing.measure("CRF"):
-            plain, normalised = pseudo_labels(classes, [walked, normalized(walked)], image, settings.crf)
+            plain, normalised = pseudo_labels(classes, [walked, normalized(walked)], image, crf)
         with timing.measure("writing"):
             keep_label(work / PLAIN, sample.id, plain)
-            keep_label(work / NORMALISED, sample.id, normalised)
             # Written last: its presence says that the photo is done.
-            save_label(work / "pseudo_labels", sample.id, chosen(sample, classes, plain, normalised))
+            save_label(work / NORMALISED, sample.id, normalised)
 
-    return label
+    return vote
 
 
 class _Outcome(NamedTuple):
     """What a photo's finished labels say.
 
     Attributes:
-        lost: tagged classes that are in neither label, or not in the confident one.
+        lost: tagged classes that are in neither vote, or not in the confident label.
         ignored, pixels: how many pixels of its label are 255, and how many there are.
     """
 
@@ -72,20 +61,24 @@ class _Outcome(NamedTuple):
     pixels: int
 
 
-def _outcomes(context: Context, timing: Timing) -> Work[Sample, Any, Any, _Outcome]:
-    work, settings = context.work, context.config.pseudo_labels
-    share = settings.smallest_share
+def _labelling(context: Context, timing: Timing, source: LabelSource) -> Work[Sample, Any, Any, _Outcome]:
+    """Votes and confident labels -> pseudo_labels/<id>.png. Without `switches.label_tags` the label is the plain vote, or the confident one."""
+    work, share, corrected = context.work, context.config.pseudo_labels.smallest_share, context.config.switches.label_tags == "corrected"
 
-    def lost_in(sample: Sample) -> tuple[int, ...]:
-        if settings.source == "confident":
-            return vanished(load_label(work / "affinity_labels", sample.id), sample.tags, share)
-        return missing(load_label(work / PLAIN, sample.id), load_label(work / NORMALISED, sample.id), sample.tags, share)
+    def of_walk(sample: Sample) -> tuple[np.ndarray, tuple[int, ...]]:
+        plain, normalised = (load_label(work / folder, sample.id) for folder in (PLAIN, NORMALISED))
+        return agreed_label(plain, normalised, sample.tags, share) if corrected else plain, missing(plain, normalised, sample.tags, share)
 
-    def outcome(sample: Sample, _) -> _Outcome:
-        label = load_label(work / "pseudo_labels", sample.id)
-        return _Outcome(lost_in(sample), int(np.count_nonzero(label == IGNORE)), label.size)
+    def of_confident(sample: Sample) -> tuple[np.ndarray, tuple[int, ...]]:
+        label = load_label(work / "affinity_labels", sample.id)
+        return confident_label(label, sample.tags, share) if corrected else label, vanished(label, sample.tags, share)
 
-    return Work(lambda sample: sample, outcome)
+    def finish(sample: Sample, _) -> _Outcome:
+        label, lost = of_confident(sample) if source == "confident" else of_walk(sample)
+        keep_label(work / "pseudo_labels", sample.id, label)
+        return _Outcome(lost, int(np.count_nonzero(label == IGNORE)), label.size)
+
+    return Work(lambda sample: sample, finish)
 
 
 def _left_out(dataset: Dataset, outcomes: list[_Outcome], smallest_share: float) -> list[LeftOut]:
@@ -109,25 +102,26 @@ def _alphas(context: Context) -> tuple[float, ...]:
     return used, *(alpha for alpha in exponents(context) if scored and alpha != used)
 
 
-def _label(context: Context, timing: Timing) -> Work[Sample, np.ndarray, np.ndarray, None]:
-    return Work(context.dataset("train").read, labeller(context, timing))
+def _vote(context: Context, timing: Timing) -> Work[Sample, np.ndarray, np.ndarray, None]:
+    return Work(context.dataset("train").read, voter(context, timing))
 
 
-def _walk_and_label(context: Context, timing: Timing) -> Work:
-    return walk_work(context, context.dataset("train"), context.work / "cams", context.work / "walk", _alphas(context), timing, labeller(context, timing))
+def _walk_and_vote(context: Context, timing: Timing) -> Work:
+    return walk_work(context, context.dataset("train"), context.work / "cams", context.work / "walk", _alphas(context), timing, voter(context, timing))
 
 
-def make_labels(context: Context) -> dict[str, float]:
+def make_votes(context: Context) -> dict[str, float]:
+    """Walks and their labels: what takes the time of this stage and does not depend on other photos."""
     walks = context.folder("walk")
-    files = Files(context.folder("pseudo_labels"), ".png")
+    files = Files(context.folder(NORMALISED), ".png")
     todo = unfinished(context, context.dataset("train").samples, files)
     walked = [sample for sample in todo if artifact_path(walks, sample.id, ".npz").is_file()]
     unwalked = [sample for sample in todo if not artifact_path(walks, sample.id, ".npz").is_file()]
     if todo:
         prepare_crf(context.config.pseudo_labels.crf)
-    for _ in each_photo(context, "labels of finished walks", walked, _label, files=files):
+    for _ in each_photo(context, "labels of finished walks", walked, _vote, files=files):
         pass
-    for _ in each_photo(context, "pseudo_labels", unwalked, _walk_and_label, network=True, files=files):
+    for _ in each_photo(context, "pseudo_labels", unwalked, _walk_and_vote, network=True, files=files):
         pass
     return {"walked": len(unwalked), "computed": len(todo)}
 
@@ -135,8 +129,10 @@ def make_labels(context: Context) -> dict[str, float]:
 def run(context: Context) -> dict[str, float]:
     config, dataset = context.config, context.dataset("train")
     smallest_share = config.pseudo_labels.smallest_share if config.switches.label_tags == "corrected" else None
-    made = make_labels(context)
-    outcomes = list(each_photo(context, "tags of the labels", dataset.samples, _outcomes))
+    context.folder("pseudo_labels")
+    made = make_votes(context)
+    source, kept = label_source(context)
+    outcomes = list(each_photo(context, "choice of labels", dataset.samples, partial(_labelling, source=source)))
     left_out = [] if smallest_share is None else _left_out(dataset, outcomes, smallest_share)
     context.run.artifact(write_left_out(context.work, left_out))
     if left_out:
@@ -144,6 +140,7 @@ def run(context: Context) -> dict[str, float]:
     return {
         "images": len(dataset.samples),
         **made,
+        **kept,
         "left_out": len(left_out),
         "ignored_pixels": sum(outcome.ignored for outcome in outcomes) / sum(outcome.pixels for outcome in outcomes),
     }
@@ -152,13 +149,14 @@ def run(context: Context) -> dict[str, float]:
 STAGE = Stage(
     name="pseudo_labels",
     run=run,
-    photos=make_labels,
+    photos=make_votes,
     labelling=True,
     needs=("cams", "affinity_labels", "affinitynet"),
     data=("train",),
     settings=("pseudo_labels", "switches.border_pairs", "switches.label_tags"),
     code=(
         "tfwsss_pipelines.stages.pseudo_labels",
+        "tfwsss_pipelines.stages.label_source",
         "tfwsss_pipelines.stages.left_out",
         "tfwsss_pipelines.labelling.networks",
         "tfwsss_pipelines.labelling.saved_cams",

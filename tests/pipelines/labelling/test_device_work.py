@@ -11,7 +11,7 @@ from tfwsss.cam import multiscale_cam, rectified
 from tfwsss.errors import DataError
 from tfwsss.models import build_affinitynet, build_classifier, class_maps, layer_cams, normalization
 from tfwsss.size_prior import MARGIN, THRESHOLD
-from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam, save_walk
+from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam
 from tfwsss.storage.atomic import read_json
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import load_model, save_weights
@@ -20,7 +20,6 @@ from tfwsss_pipelines.labelling.engine import run_images
 from tfwsss_pipelines.labelling.saved_cams import EXPONENTS, SavedCams, write_exponents
 from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.walk import BORDER, Photo, walk_work
-from tfwsss_pipelines.stages.pseudo_labels import labeller
 
 CAMS = {"scales": [1.0, 0.5], "dtype": "float32"}
 
@@ -160,16 +159,3 @@ def test_known_sizes_change_the_maps_that_later_stages_read(tmp_path):
 def test_a_size_of_what_is_no_class_is_refused(tmp_path, shares, message):
     with pytest.raises(DataError, match=message):
         write_exponents(make_context(tmp_path, affinity_labels={"shares": shares}))
-
-
-@pytest.mark.parametrize("smallest_share, kept", [(0.01, True), (0.9, False)])
-def test_confident_labels_in_place_of_the_walk(tmp_path, smallest_share, kept):
-    made = make_context(tmp_path, pseudo_labels={"source": "confident", "smallest_share": smallest_share, "crf": None})
-    dataset = made.dataset("train")
-    sample = dataset.samples[0]
-    (tmp_path / "pseudo_labels/photo0.png").unlink()
-    save_walk(tmp_path / "walk", sample.id, [0], np.random.default_rng(0).random((2, 8, 10)))
-    labeller(made, Timing())(sample, dataset.read(sample))
-    confident, found = (load_label(tmp_path / folder, sample.id) for folder in ("affinity_labels", "pseudo_labels"))
-    assert len(np.unique(confident)) > 2
-    np.testing.assert_array_equal(found, confident if kept else np.full_like(confident, 255))
