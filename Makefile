@@ -25,7 +25,7 @@ COVERAGE ?=
 # Ray is installed beside the first stack only; on the second its tests say that they are skipped.
 ANY_STACK = benchmarks chaos config data/formats densecrf exchange export/runtimes export/test_cpp_loader.py export/test_hostile.py fuzz \
 	mlflow_models pipelines/bench pipelines/deployment $(addprefix pipelines/engine/test_,failures.py outage.py outbox.py ownership.py shards.py stage.py startup.py \
-	terminal.py tracking.py) pipelines/preflight pipelines/proposal pipelines/stages/test_export_versions.py \
+	terminal.py tracking.py) pipelines/executors pipelines/preflight pipelines/proposal pipelines/stages/test_export_versions.py \
 	pipelines/stages/test_without_masks.py pipelines/test_knowledge.py pipelines/test_supervised.py report serving triton test_architecture.py \
 	test_documentation.py weights/test_budgets.py weights/test_hostile.py
 PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)

@@ -23,8 +23,8 @@ from tfwsss.metrics import ConfusionMatrix
 from tfwsss.processes import worker_count
 from tfwsss.pseudolabel import from_grid, pseudo_label
 from tfwsss.storage.artifacts import load_walk
-from tfwsss_pipelines.labelling.engine import run_images
-from tfwsss_pipelines.labelling.work import Work
+from tfwsss_pipelines.executors.threads import run_images
+from tfwsss_pipelines.executors.work import Work
 
 PSA = {"bilateral_sxy": 80, "bilateral_srgb": 13, "bilateral_compat": 10}  # as for the affinity labels
 IRN = {"bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10}

@@ -28,11 +28,11 @@ from tfwsss.crf import compile_engine
 from tfwsss.processes import worker_count
 from tfwsss.training.loop import make_deterministic
 from tfwsss_pipelines.engine.context import Context, NoRun
+from tfwsss_pipelines.executors.timing import Timing
+from tfwsss_pipelines.executors.work import Work
 from tfwsss_pipelines.labelling.cams import Tagged, cam_work
 from tfwsss_pipelines.labelling.photos import device_names
-from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.walk import walk_work
-from tfwsss_pipelines.labelling.work import Work
 from tfwsss_pipelines.stages.affinity_labels import label_work, used_alphas
 from tfwsss_pipelines.stages.pseudo_labels import voter
 

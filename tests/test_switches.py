@@ -28,8 +28,8 @@ from tfwsss.storage.artifacts import (
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import save_weights
 from tfwsss_pipelines.engine.context import Context
+from tfwsss_pipelines.executors.timing import Timing
 from tfwsss_pipelines.labelling.cams import Tagged, cam_work
-from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.walk import Photo, walk_work
 from tfwsss_pipelines.stages import affinity_labels, affinitynet, classifier, pseudo_labels, segmenter, train, val_cams
 from tfwsss_pipelines.stages.left_out import labelled, write_left_out

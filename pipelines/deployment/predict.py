@@ -22,10 +22,10 @@ from tfwsss.storage.atomic import atomic_path, read_json, write_json, write_text
 
 from ..engine.progress import console, progress_bar
 from ..engine.quarantine import PhotosLost
-from ..labelling.executor import executor_of
+from ..executors.executor import executor_of
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photo_list import Photo, refuse_overwriting, result_names
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 
 RECORD, FAILURES = "predict.json", "failures.csv"  # in the folder of the results
 
@@ -39,7 +39,7 @@ class Refused(NamedTuple):
 
 @dataclass(frozen=True)
 class Segmenting:
-    """The job (`labelling/work.py`): photo -> <folder>/<id>.png and perhaps .overlay.jpg; the result is None or `Refused`."""
+    """The job (`executors/work.py`): photo -> <folder>/<id>.png and perhaps .overlay.jpg; the result is None or `Refused`."""
 
     folder: Path
     model: Path

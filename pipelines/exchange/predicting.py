@@ -18,12 +18,12 @@ from tfwsss.storage.artifacts import load_label, save_label
 from ..engine.context import weights_path
 from ..engine.progress import console, progress_bar
 from ..engine.startup import load_tensorflow
-from ..labelling.engine import run_images
+from ..executors.threads import run_images
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.networks import network_on
 from ..labelling.photo_list import Photo, chosen_photos, result_names
 from ..labelling.photos import device_names
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 
 
 class Predicted(NamedTuple):

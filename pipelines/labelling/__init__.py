@@ -1,4 +1,1 @@
-"""The engine of all stages that work photo by photo: readers, devices and finishers side by side, in order, in bounded memory.
-
-There are more files here than in other folders: each way of doing the work, in threads, by shards and on a Ray cluster, has its own.
-"""
+"""What the stages do with photos: the networks on their devices, CAMs, the walk, and the files that say which photos are done."""

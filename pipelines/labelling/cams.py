@@ -13,10 +13,10 @@ from tfwsss.data.dataset import Sample
 from tfwsss.storage.artifacts import save_cam
 
 from ..engine.context import Context, weights_path
+from ..executors.timing import Timing
+from ..executors.work import Work
 from .networks import network_on
 from .photos import batch_size, filled
-from .timing import Timing
-from .work import Work
 
 
 class Tagged(NamedTuple):

@@ -17,9 +17,9 @@ from ..engine.progress import progress_bar
 from ..engine.sharing import HasId
 from ..engine.sharing import Item as Named
 from ..engine.startup import load_tensorflow
-from .executor import executor
-from .timing import Timing
-from .work import Item, Result, Work
+from ..executors.executor import executor
+from ..executors.timing import Timing
+from ..executors.work import Item, Result, Work
 
 _contexts: dict[str, Context] = {}  # the last one that this process has worked for, by its token
 

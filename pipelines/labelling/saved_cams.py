@@ -14,9 +14,9 @@ from tfwsss.storage.artifacts import load_cam
 from tfwsss.storage.atomic import read_json, write_json
 
 from ..engine.context import Context
+from ..executors.timing import Timing
+from ..executors.work import Work
 from .photos import each_photo
-from .timing import Timing
-from .work import Work
 
 EXPONENTS = Path("affinity_labels/exponents.json")
 

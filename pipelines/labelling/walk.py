@@ -15,11 +15,11 @@ from tfwsss.pseudolabel import STRIDE, exponents_won, walk_input
 from tfwsss.storage.artifacts import artifact_path, keep_label, save_walk
 
 from ..engine.context import Context, weights_path
+from ..executors.timing import Timing
+from ..executors.work import Work
 from .networks import is_processor, network_on
 from .photos import batch_size, filled
 from .saved_cams import SavedCams
-from .timing import Timing
-from .work import Work
 
 BORDER: dict[Fidelity, Literal["faithful", "full"]] = {"faithful": "faithful", "corrected": "full"}
 

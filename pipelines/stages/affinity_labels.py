@@ -18,11 +18,11 @@ from tfwsss.storage.atomic import read_json, write_json
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
 from ..labelling.saved_cams import EXPONENTS, SavedCams, write_exponents
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 
 ALPHAS = "alphas.json"
 

@@ -17,11 +17,11 @@ from tfwsss.storage.artifacts import keep_label
 from ..engine.context import Context, weights_path
 from ..engine.progress import console
 from ..engine.stage import Stage
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.networks import network_on
 from ..labelling.photos import Files, batch_size, each_photo, filled, unfinished
 from ..labelling.refinement import prepare_crf
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 from .scoring import load_table, save_table, score_folders, score_row
 
 SINGLE, MULTI, MULTI_CRF = "segmenter", "segmenter_multiscale", "segmenter_multiscale_crf"

@@ -25,9 +25,9 @@ from tfwsss.tag_consistency import normalized
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photos import each_photo
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 from .label_source import NORMALISED, PLAIN
 
 NAME = "label_audit"

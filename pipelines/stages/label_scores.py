@@ -27,11 +27,11 @@ from tfwsss.storage.atomic import write_json
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
 from ..labelling.saved_cams import SavedCams
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 from .affinity_labels import Mapped, read_mapped, used_alphas
 from .audit_scores import audit_scores, doubtful, true_agreement
 from .label_source import PLAIN

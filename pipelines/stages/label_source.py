@@ -16,9 +16,9 @@ from tfwsss.tag_consistency import mean_kept, vanished
 
 from ..engine.context import Context
 from ..engine.progress import console
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photos import each_photo
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 
 LabelSource = Literal["walk", "confident"]
 PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"

@@ -22,11 +22,11 @@ from tfwsss.tag_consistency import agreed_label, confident_label, missing, norma
 from ..engine.context import Context
 from ..engine.progress import console
 from ..engine.stage import Stage
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photos import Files, each_photo, unfinished
 from ..labelling.refinement import prepare_crf
-from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
-from ..labelling.work import Work
 from .affinity_labels import used_alphas
 from .label_source import NORMALISED, PLAIN, LabelSource, label_source
 from .left_out import LeftOut, write_left_out

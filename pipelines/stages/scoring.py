@@ -18,9 +18,9 @@ from tfwsss.storage.artifacts import IGNORE, load_label
 from tfwsss.storage.atomic import read_json, write_json, write_text
 
 from ..engine.context import Context
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.photos import each_photo
-from ..labelling.timing import Timing
-from ..labelling.work import Work
 
 TABLE = "table.json"
 LONGEST_NAME = 120  # characters of a class name in MLflow

@@ -20,13 +20,13 @@ from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.storage.artifacts import load_walk
 
 from ..engine.context import Context, weights_path
+from ..executors.timing import Timing
+from ..executors.work import Work
 from ..labelling.cams import Tagged, cams_of_split
 from ..labelling.networks import network_on
 from ..labelling.photos import Files, batch_size, each_photo, filled, unfinished
 from ..labelling.saved_cams import SavedCams
-from ..labelling.timing import Timing
 from ..labelling.walk import walk_work
-from ..labelling.work import Work
 from .affinity_labels import used_alphas
 
 CAMS, WALKS = "label_scores/val_cams", "label_scores/val_walk"

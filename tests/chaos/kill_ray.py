@@ -30,7 +30,7 @@ from tests.chaos.kill_runs import contents, leftovers, tracked
 from tests.chaos.lives import run_lives
 from tests.command import environment_with
 from tests.pipelines.conftest import TINY
-from tfwsss_pipelines.labelling.ray_guard import processes_of
+from tfwsss_pipelines.executors.ray_guard import processes_of
 
 POISONED = Path(__file__).parent / "poison"
 POISON = "train/00003"

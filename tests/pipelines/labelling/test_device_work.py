@@ -15,10 +15,10 @@ from tfwsss.storage.artifacts import load_cam, load_label, load_walk, save_cam
 from tfwsss.storage.atomic import read_json
 from tfwsss.training.loop import make_deterministic
 from tfwsss.weights import load_model, save_weights
+from tfwsss_pipelines.executors.threads import run_images
+from tfwsss_pipelines.executors.timing import Timing
 from tfwsss_pipelines.labelling.cams import Tagged, cam_work
-from tfwsss_pipelines.labelling.engine import run_images
 from tfwsss_pipelines.labelling.saved_cams import EXPONENTS, SavedCams, write_exponents
-from tfwsss_pipelines.labelling.timing import Timing
 from tfwsss_pipelines.labelling.walk import BORDER, Photo, walk_work
 
 CAMS = {"scales": [1.0, 0.5], "dtype": "float32"}

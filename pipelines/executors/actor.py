@@ -16,7 +16,7 @@ from tfwsss import __version__
 from tfwsss.config import Runtime
 from tfwsss.errors import StageError
 
-from .engine import Engine
+from .threads import Engine
 from .timing import Timing
 from .work import Job
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pipelines.labelling.test_ray_cluster import Noting, begun, never, photos
+from tests.pipelines.executors.test_ray_cluster import Noting, begun, never, photos
 from tfwsss.config.schema import Runtime
 from tfwsss.errors import DataError
 from tfwsss.storage.atomic import is_temporary
 from tfwsss_pipelines.engine.quarantine import PhotosLost
 from tfwsss_pipelines.engine.sharing import Share
-from tfwsss_pipelines.labelling import attempts as module
-from tfwsss_pipelines.labelling.attempts import Attempts
-from tfwsss_pipelines.labelling.shard import Shard, notes_of
-from tfwsss_pipelines.labelling.timing import Timing
+from tfwsss_pipelines.executors import attempts as module
+from tfwsss_pipelines.executors.attempts import Attempts
+from tfwsss_pipelines.executors.shard import Shard, notes_of
+from tfwsss_pipelines.executors.timing import Timing
 
 COUNT, KILLING, EXITING = 40, "5", "11"
 

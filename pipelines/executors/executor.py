@@ -11,8 +11,8 @@ from tfwsss.processes import worker_count
 
 from ..engine.context import Context
 from ..engine.sharing import Share
-from .engine import run_images
 from .shard import Shard
+from .threads import run_images
 from .timing import Timing
 from .work import Item, Job
 

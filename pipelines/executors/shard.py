@@ -19,7 +19,7 @@ from ..engine.progress import console
 from ..engine.quarantine import DEATHS, Lost, PhotosLost, place
 from ..engine.sharing import Share
 from .attempts import Attempts
-from .engine import Engine
+from .threads import Engine
 from .timing import Timing
 from .work import Item, Job
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfwsss_pipelines.labelling.engine import Engine, run_images
-from tfwsss_pipelines.labelling.timing import Timing
-from tfwsss_pipelines.labelling.work import Work
+from tfwsss_pipelines.executors.threads import Engine, run_images
+from tfwsss_pipelines.executors.timing import Timing
+from tfwsss_pipelines.executors.work import Work
 
 
 def doubling(**changes):

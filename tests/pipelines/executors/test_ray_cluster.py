@@ -22,13 +22,13 @@ from tfwsss.config.schema import Runtime
 from tfwsss.errors import DataError, StageError
 from tfwsss_pipelines.engine.context import Context, Lifetime, NoRun
 from tfwsss_pipelines.engine.quarantine import PhotosLost, add_to_quarantine, read_quarantine
-from tfwsss_pipelines.labelling import executor as executor_module
-from tfwsss_pipelines.labelling.actor import Actor, Place, Worker, places, reason
-from tfwsss_pipelines.labelling.executor import Local, executor, executor_of
-from tfwsss_pipelines.labelling.ray_cluster import RayCluster
-from tfwsss_pipelines.labelling.ray_guard import processes_of
-from tfwsss_pipelines.labelling.timing import Timing
-from tfwsss_pipelines.labelling.work import Work
+from tfwsss_pipelines.executors import executor as executor_module
+from tfwsss_pipelines.executors.actor import Actor, Place, Worker, places, reason
+from tfwsss_pipelines.executors.executor import Local, executor, executor_of
+from tfwsss_pipelines.executors.ray_cluster import RayCluster
+from tfwsss_pipelines.executors.ray_guard import processes_of
+from tfwsss_pipelines.executors.timing import Timing
+from tfwsss_pipelines.executors.work import Work
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
