@@ -28,7 +28,7 @@ ANY_STACK = benchmarks chaos config data/formats densecrf exchange export/runtim
 	terminal.py tracking.py) pipelines/executors pipelines/preflight pipelines/proposal pipelines/stages/test_export_versions.py \
 	pipelines/stages/test_without_masks.py pipelines/test_knowledge.py pipelines/test_supervised.py report serving triton test_architecture.py \
 	test_documentation.py weights/test_budgets.py weights/test_hostile.py
-PYTEST = -m pytest --numprocesses $(PROCESSES) $(if $(COVERAGE),--cov --cov-report=term)
+PYTEST = -m pytest --numprocesses $(PROCESSES) --max-worker-restart 0 $(if $(COVERAGE),--cov --cov-report=term)
 
 # Tests compare the dense CRF with pydensecrf, which has no wheels: where a compiler and Python's headers are, it is built.
 HEADERS = import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
