@@ -36,6 +36,7 @@ from .work import Item, Job
 ATTEMPTS = 3  # to start a cluster of our own, which Ray gives half a minute
 LOOPBACK = "127.0.0.1"
 NEEDED = {"gcs_server", "raylet"}  # Ray's processes without which there is no cluster
+NEVER = 10 * 365 * 24 * 3600  # seconds
 OBJECT_STORE = 80 << 20  # bytes; Ray takes no less, and what passes through it is small
 
 
@@ -92,8 +93,8 @@ class RayCluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
         os.environ.setdefault("RAY_worker_niceness", "0")  # for a cluster of our own: Ray would run its workers behind all else on the machine
         own = self.runtime.ray_address is None
-        if own:  # Ray ends this process so long after the cluster's head has died, by default after a minute; `nodes` notices it before
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
+        if own:  # Ray ends this process so long after a head has died, even where the next one is at work; `nodes` notices it by itself
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(NEVER))
         if own and "RAY_AUTH_MODE" not in os.environ:  # nobody else on this machine may use it; Ray looks when it is imported
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -283,6 +283,8 @@ def test_a_cluster_that_dies_while_it_rests_is_started_again(cluster, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     assert len(list(cluster.results(photos(60), Noting(tmp_path), Timing(), never))) == 60
+    # What is left of the first connection would end this process, by default after a minute, whatever it does then.
+    assert int(os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"]) > 30 * 24 * 3600
 
 
 def test_of_gpus_and_of_a_cluster_of_others_nothing_is_kept():
