@@ -210,7 +210,7 @@ class AffinityLabels(Section):
 
 
 class PseudoLabels(Section):
-    source: Literal["auto", "walk", "confident"] = Field("auto", description="what the segmenter learns: walk: the walked maps, as PSA does; confident: the labels of affinity_labels, unsure pixels ignored, for objects of a few pixels, which a walk on cells of 8 pixels loses (it is made all the same, for the label audit); auto: those from which fewer of the tags have vanished, mean over the classes; with switches.label_tags faithful always the walk's")
+    source: Literal["auto", "walk", "confident"] = Field("auto", description="what the segmenter learns: walk: the walked maps, as PSA does; confident: the labels of affinity_labels, unsure pixels ignored, for objects of a few pixels, which a walk on cells of 8 pixels loses (it is made all the same, for the label audit); auto: the walk's where at least half of the tags are still in them, mean over the classes, else the confident ones; with switches.label_tags faithful always the walk's")
     beta: PositiveFloat = Field(8.0, description="beta: exponent of the affinities")
     steps: PositiveInt = Field(256, description="t: steps of the random walk")
     method: Literal["dense", "sparse", "chebyshev"] = "chebyshev"
