@@ -3,6 +3,7 @@
 The walk goes over cells of 8 pixels and averages over what it thinks is one object. Specks and hairlines do not survive it, and
 no mask is needed to see that: classes that the photos are tagged with are missing from its labels. Where it loses them in more
 than half of the photos, the confident labels are the better ones, whose maps keep the resolution of the class activation maps.
+Otherwise the walk's are, even where the confident ones are right more often: these leave out the pixels that are hard to learn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..labelling.photos import each_photo
 
 LabelSource = Literal["walk", "confident"]
 PLAIN, NORMALISED = "label_votes/plain", "label_votes/normalised"
-LEAST_KEPT = 0.5  # of the tags: 0.88 and 0.95 on photos and scenes, where the walk's labels are better by 8 points and worse by half a point; 0.23 on defects, worse by 15
+LEAST_KEPT = 0.5  # of the tags; it is 0.88 and 0.95 on photos and scenes, 0.23 on defects (docs/results.md)
 
 
 def label_source(context: Context) -> tuple[LabelSource, dict[str, float]]:
