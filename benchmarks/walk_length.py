@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ def main() -> None:
     assert steps_of_stage.on_device is not None
     compute = steps_of_stage.on_device(device_names(config.runtime)[0])
     radius, border = config.affinitynet.radius, BORDER[config.switches.border_pairs]
+    walk = partial(random_walk, radius=radius, border=border, method=config.pseudo_labels.method, tolerance=config.pseudo_labels.tolerance)
     grid = list(itertools.product(BETAS, STEPS))
     walks, agreed = ({each: ConfusionMatrix(labels) for each in grid} for _ in range(2))
     lost: dict[tuple[float, int], list] = {each: [] for each in grid}
@@ -60,8 +62,7 @@ def main() -> None:
         affinity = pair_affinity(found, radius, border)[None] if isinstance(found, np.ndarray) else found
         channels = photo.channels.transpose(1, 2, 0)[None]
         for beta, steps in grid:
-            settings = {"radius": radius, "border": border, "method": config.pseudo_labels.method, "tolerance": config.pseudo_labels.tolerance}
-            walked = random_walk(affinity, channels, beta=beta, steps=steps, **settings)[0].numpy().transpose(2, 0, 1)
+            walked = walk(affinity, channels, beta=beta, steps=steps)[0].numpy().transpose(2, 0, 1)
             plain, normalised = (label_of_scores(photo.classes, from_grid(scores, *mask.shape)) for scores in (walked, normalized(walked)))
             walks[beta, steps].update(mask, plain)
             lost[beta, steps].append((sample.tags, vanished(plain, sample.tags, share)))
