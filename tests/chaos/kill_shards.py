@@ -80,10 +80,7 @@ def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, 
         if start(folder, "run", "tiny.yaml", "--until", before(stage)).wait():
             return kills, [(folder / "messages.log").read_text()[-2000:]]
         shards = {number: start(folder, "stage", stage, "tiny.yaml", "--shard", f"{number}/{SHARDS}") for number in range(1, SHARDS + 1)}
-        while shards:
-            next_kill = time.monotonic() + rng.uniform(0.5, 12.0)
-            while time.monotonic() < next_kill and any(shard.poll() is None for shard in shards.values()):
-                time.sleep(0.1)
+        while True:
             for number, shard in list(shards.items()):
                 if shard.poll() == 0:
                     del shards[number]
@@ -91,14 +88,19 @@ def one_life(folder: Path, expected: Path, rng: random.Random, most_kills: int, 
                     shards[number] = start(folder, "stage", stage, "tiny.yaml", "--shard", f"{number}/{SHARDS}")
                 elif shard.poll() is not None:
                     return kills, [f"shard {number} of {stage}, exit code {shard.poll()}: {(folder / 'messages.log').read_text()[-2000:]}"]
-            if shards and kills.total() < most_kills:
+            if not shards:
+                break
+            next_kill = time.monotonic() + rng.uniform(0.5, 12.0)
+            while time.monotonic() < next_kill and any(shard.poll() is None for shard in shards.values()):
+                time.sleep(0.1)
+            alive = [shard for shard in shards.values() if shard.poll() is None]
+            if alive and kills.total() < most_kills:
                 for path, stamp in finished_files(folder / "work").items():
                     finished.setdefault(path, stamp)
-                shard = rng.choice(list(shards.values()))
-                if shard.poll() is None:
-                    shard.kill()
-                    shard.wait()
-                    kills["shard"] += 1
+                shard = rng.choice(alive)
+                shard.kill()
+                shard.wait()
+                kills["shard"] += 1
         if code := start(folder, "stage", stage, "tiny.yaml", "--close").wait():
             return kills, [f"closing of {stage}, exit code {code}: {(folder / 'messages.log').read_text()[-2000:]}"]
     return kills, differences(folder, expected, stages, finished)
