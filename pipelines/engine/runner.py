@@ -32,8 +32,7 @@ from .ownership import (
 from .progress import console
 from .quarantine import FILE as QUARANTINE
 from .quarantine import PhotosLost, add_to_quarantine, read_quarantine, show_lost
-from .shards import require_all
-from .sharing import Part, only_one
+from .sharing import Closing, Part, only_one
 from .stage import Stage, digest, fingerprint, recipe, settings_of
 from .startup import load_tensorflow
 
@@ -165,7 +164,7 @@ class Runner:
                     console.print(f"[green]✓[/] {stage.name}: unchanged, reused")
                     continue
                 if closing and position == end:
-                    require_all(self, stage, record)
+                    self._require_shards(stage, record)
                 if self._made_by_other_code(stage, record):
                     console.print(f"{stage.name}: made by other code, runs anew")
                 if tracking is None:
@@ -175,6 +174,22 @@ class Runner:
         opened = self.work / OPEN_RUNS
         if tracking is None and ((self.work / UNSENT).exists() or (opened.exists() and opened.read_bytes().strip() != b"[]")):
             self._tracker().settle()
+
+    def _require_shards(self, stage: Stage, record: dict) -> None:
+        """Before a stage is closed: its shards must have left all photos.
+
+        Raises:
+            StageError: says what is missing.
+        """
+        if stage.photos is None:
+            raise StageError(f"stage {stage.name} is not made photo by photo: run it without --close")
+        if record.get("fingerprint") != self.fingerprints[stage.name]:
+            raise StageError(f"stage {stage.name}: no shard has begun it with these settings and inputs (tfwsss stage {stage.name} CONFIG --shard I/N)")
+        if stage.tensorflow:
+            load_tensorflow()
+        with self.context(stage, NoRun(), Closing(stage.name, record.get("shards", 1))) as context:
+            stage.photos(context)
+        show_lost(read_quarantine(self.work / stage.name))
 
     def not_there(self, stage: Stage, record: dict) -> str:
         """Why a stage that should have finished has not."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfwsss.errors import StageError
 
@@ -13,13 +12,10 @@ from .contents import contents_of
 from .context import NoRun
 from .ownership import clear, read_record, write_record
 from .progress import console
-from .quarantine import read_quarantine, show_lost
-from .sharing import Closing, Share, behind_gate, one_of_many
+from .runner import Runner
+from .sharing import Share, behind_gate, one_of_many
 from .stage import Stage
 from .startup import load_tensorflow
-
-if TYPE_CHECKING:
-    from .runner import Runner
 
 
 def run_share(runner: Runner, share: Share, first: str | None = None, last: str | None = None, any_code: bool = False) -> Path:
@@ -74,20 +70,3 @@ def _first_unfinished(runner: Runner, begin: int, end: int, any_code: bool) -> S
             raise StageError(runner.not_there(stage, record))
         return stage
     return None
-
-
-def require_all(runner: Runner, stage: Stage, record: dict) -> None:
-    """Before a stage is closed: its shards must have left all photos.
-
-    Raises:
-        StageError: says what is missing.
-    """
-    if stage.photos is None:
-        raise StageError(f"stage {stage.name} is not made photo by photo: run it without --close")
-    if record.get("fingerprint") != runner.fingerprints[stage.name]:
-        raise StageError(f"stage {stage.name}: no shard has begun it with these settings and inputs (tfwsss stage {stage.name} CONFIG --shard I/N)")
-    if stage.tensorflow:
-        load_tensorflow()
-    with runner.context(stage, NoRun(), Closing(stage.name, record.get("shards", 1))) as context:
-        stage.photos(context)
-    show_lost(read_quarantine(runner.work / stage.name))

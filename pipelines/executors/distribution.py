@@ -10,9 +10,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from tfwsss import __version__
+from tfwsss.config import Runtime
 from tfwsss.errors import StageError
 
 from ..engine.progress import console
@@ -20,9 +21,6 @@ from ..engine.quarantine import DEATHS, Lost, PhotosLost, place
 from .actor import Actor, Done, Place, Worker, places, reason
 from .timing import Timing
 from .work import Item, Job
-
-if TYPE_CHECKING:
-    from .ray_cluster import RayCluster
 
 STARTS = 10  # deaths in a row before any actor has begun, or of a cluster of our own, after which we give up
 CALLS = 2  # under way with an actor, so that the second one's photos are read while the first one's are finished
@@ -32,10 +30,30 @@ LOOK_EVERY_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0  # between two lines that say that nobody works
 
 
+class Cluster(Protocol):
+    """Where actors live.
+
+    Attributes:
+        runtime: settings.
+        actors: those that are thought to be alive.
+        turn: number of the last job.
+    """
+
+    runtime: Runtime
+    actors: list[Actor]
+    turn: int
+
+    def nodes(self) -> list[dict]:
+        """The machines that are alive, as Ray describes them; none where the cluster has died."""
+
+    def restart(self) -> bool:
+        """Start it again after its death; False: it is not ours."""
+
+
 class Distribution:
     """The results of all items, in order; arguments as `Executor.results`, and a file that all machines must see."""
 
-    def __init__(self, cluster: RayCluster, items: Sequence[Any], job: Job, timing: Timing, done: Callable[[Item], bool], mark: Path):
+    def __init__(self, cluster: Cluster, items: Sequence[Any], job: Job, timing: Timing, done: Callable[[Item], bool], mark: Path):
         self.cluster, self.items, self.job, self.timing, self.done, self.mark = cluster, items, job, timing, done, mark
         cluster.turn += 1
         self._turn = cluster.turn
