@@ -83,6 +83,20 @@ class Counting(Noting):
         return Work(lambda photo: int(photo.id), lambda photo, value: value)
 
 
+@pytest.fixture
+def in_this_process():
+    """A worker without Ray; its threads end with the test."""
+    made = []
+
+    def make(folder: Path) -> Worker:
+        made.append(Worker(str(folder), Place("here", 0, 1, 1, 0)))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.let_go(worker._turn)
+
+
 def begun(folder: Path) -> list[list[str]]:
     return [line.split() for line in (folder / "begun.log").read_text().splitlines()]
 
@@ -191,10 +205,10 @@ def test_actors_that_others_kill_cost_no_photo(cluster, tmp_path):
     assert len(list(tmp_path.glob("*.done"))) == 60
 
 
-def test_a_worker_that_is_late_for_a_job_does_the_next_one(tmp_path, monkeypatch):
+def test_a_worker_that_is_late_for_a_job_does_the_next_one(tmp_path, monkeypatch, in_this_process):
     """Jobs may follow each other so fast that an actor is told of two before it has begun with the first."""
     monkeypatch.chdir(tmp_path)  # where a worker goes, too
-    worker = Worker(str(tmp_path), Place("here", 0, 1, 1, 0))
+    worker = in_this_process(tmp_path)
     (tmp_path / "mark").touch()
     worker.begin(2, Counting(tmp_path), 1, __version__, tmp_path / "mark")
     worker.begin(1, Noting(tmp_path, failing=("3",)), 1, __version__, tmp_path / "mark")
@@ -249,10 +263,10 @@ class Networked(Noting):
         return ("/CPU:0",)
 
 
-def test_a_worker_that_rests_has_no_network(tmp_path, monkeypatch):
+def test_a_worker_that_rests_has_no_network(tmp_path, monkeypatch, in_this_process):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Networked, "made", [])
-    worker = Worker(str(tmp_path), Place("here", 0, 1, 1, 0))
+    worker = in_this_process(tmp_path)
     (tmp_path / "mark").touch()
     worker.begin(1, Networked(tmp_path), 1, __version__, tmp_path / "mark")
     assert worker.do(1, photos(3)).results == [True] * 3
