@@ -14,8 +14,10 @@ Inside a group variables have the order of `layer.weights`.
 
 import itertools
 import json
+import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,8 +35,9 @@ from tfwsss.weights.naming import numbered_keras_vgg16
 from tfwsss.weights.variables import layer_variables, layers_of
 
 _LISTS = ("layers", "_layer_checkpoint_dependencies")
-# Reading takes a second or two for any published file; this is for slow disks.
+# Reading takes a second or two for any published file; the time is for slow disks and busy machines.
 SECONDS = 60.0
+PROCESSOR_SECONDS = 10.0
 BYTES_PER_SECOND = 5e6
 # Neither lets modules beside the program stand for others. -P is new in Python 3.11; -I also ignores PYTHONPATH.
 SAFE_PATH = "-P" if sys.version_info >= (3, 11) else "-I"
@@ -46,15 +49,18 @@ def dump(path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, list[str]]]]:
     Raises:
         WeightsError: damaged, with links to other files, larger than plausible, or reading it did not end.
     """
-    seconds = SECONDS + Path(path).stat().st_size / BYTES_PER_SECOND
+    more = Path(path).stat().st_size / BYTES_PER_SECOND
+    seconds, processor_seconds = SECONDS + more, math.ceil(PROCESSOR_SECONDS + more)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "dump.npz"
-        command = [sys.executable, SAFE_PATH, hdf5_process.__file__, str(path), str(target), str(expanded_limit(path))]
+        command = [sys.executable, SAFE_PATH, hdf5_process.__file__, str(path), str(target), str(expanded_limit(path)), str(processor_seconds)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, env=environment)
         except subprocess.TimeoutExpired:
             raise WeightsError(f"reading was stopped after {seconds:.0f} seconds: the file is damaged") from None
+        if done.returncode == -signal.SIGXCPU:
+            raise WeightsError(f"reading was stopped after {processor_seconds} seconds of processor time: the file is damaged")
         if done.returncode != 0 or not target.exists():
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise WeightsError(f"the HDF5 library failed with exit code {done.returncode}: {' '.join(last)}")

@@ -3,10 +3,11 @@
 libhdf5 hangs or crashes on some damaged files, and a thread cannot be stopped. This program can; it imports h5py and
 numpy only, so that it starts at once.
 
-    python -P hdf5_process.py FILE TARGET.npz LIMIT
+    python -P hdf5_process.py FILE TARGET.npz LIMIT SECONDS
 
 TARGET gets the arrays under the keys "0", "1", ... and under "index" JSON text: {"arrays": [path, ...],
 "attributes": {group path: {name: [text, ...]}}}, or {"error": message}. LIMIT: bytes that all arrays may take together.
+SECONDS: of processor time, after which the system ends this program.
 """
 
 from __future__ import annotations
@@ -92,8 +93,9 @@ class Dump:
         return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
 
 
-def main(source: str, target: str, limit: int) -> None:
+def main(source: str, target: str, limit: int, seconds: int) -> None:
     """Read `source`, write `target`."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     resource.setrlimit(resource.RLIMIT_AS, (limit + OWN_MEMORY,) * 2)
     dump = Dump(limit)
     try:
@@ -110,4 +112,4 @@ def main(source: str, target: str, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
