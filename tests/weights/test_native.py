@@ -2,6 +2,7 @@
 
 import errno
 import json
+import struct
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from tfwsss import models
 from tfwsss.errors import WeightsError
 from tfwsss.weights import load_model, load_weights, named_variables, save_weights
 from tfwsss.weights.array_file import save_arrays
+from tfwsss.weights.native import read_safetensors
 
 SPECS = [
     ("classifier", {"backbone": "resnet38", "width": 0.05, "num_classes": 3}),
@@ -159,3 +161,11 @@ def test_missing_file(tmp_path):
         load_model(tmp_path / "nowhere.safetensors")
     with pytest.raises(WeightsError, match="nowhere"):
         load_weights(models.build_classifier("vgg16", 3, width=0.1), tmp_path / "nowhere.safetensors")
+
+
+def test_what_a_damaged_header_holds_is_not_told_whole(tmp_path):
+    header = json.dumps({"__metadata__": {}, "kernel": "x" * 5000}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(WeightsError, match="w.safetensors: not readable as safetensors: .*invalid type") as caught:
+        read_safetensors(tmp_path / "w.safetensors")
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))

@@ -68,7 +68,7 @@ def read_safetensors(path) -> tuple[dict, dict]:
         with safe_open(Path(path), framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path}: not readable as safetensors: {error}") from error
+        raise WeightsError(f"{path}: not readable as safetensors: {str(error)[:300]}") from error
 
 
 def load_model(path):
