@@ -75,7 +75,10 @@ def _labelling(context: Context, timing: Timing, source: LabelSource) -> Work[Sa
 
     def finish(sample: Sample, _) -> _Outcome:
         label, lost = of_confident(sample) if source == "confident" else of_walk(sample)
-        keep_label(work / "pseudo_labels", sample.id, label)
+        path = artifact_path(work / "pseudo_labels", sample.id, ".png")
+        # What a killed run has left may be of the other source: photos that came back from the quarantine are counted, too.
+        if not path.is_file() or not np.array_equal(load_label(work / "pseudo_labels", sample.id), label):
+            save_label(work / "pseudo_labels", sample.id, label)
         return _Outcome(lost, int(np.count_nonzero(label == IGNORE)), label.size)
 
     return Work(lambda sample: sample, finish)

@@ -49,7 +49,21 @@ def test_confident_labels_become_pseudo_labels(tmp_path, smallest_share, kept):
         np.testing.assert_array_equal(found, confident if kept else np.full_like(confident, 255))
 
 
-def test_votes_become_labels_of_either_kind_without_a_walk(tmp_path):
+def test_finished_votes_become_labels_without_a_walk(tmp_path):
     walked = pseudo_labels.run(with_votes(tmp_path, (0,)))
     assert walked["walk_kept"] == 0.75 and walked["walked"] == 0
     assert (load_label(tmp_path / "pseudo_labels", "photo0") == 1).all()  # the normalised vote, as the plain one has lost the class
+
+
+def test_labels_of_the_other_source_do_not_stay(tmp_path):
+    context = with_votes(tmp_path)
+    pseudo_labels.run(context)
+    path = artifact_path(tmp_path / "pseudo_labels", "photo2", ".png")
+    before = path.stat().st_mtime_ns
+    pseudo_labels.run(context)
+    assert path.stat().st_mtime_ns == before  # what is right is not written again
+    for sample in context.dataset("train").samples:
+        save_label(tmp_path / PLAIN, sample.id, np.zeros_like(load_label(tmp_path / PLAIN, sample.id)))
+    assert pseudo_labels.run(context)["walk_kept"] == 0
+    for sample in context.dataset("train").samples:
+        np.testing.assert_array_equal(*(load_label(tmp_path / folder, sample.id) for folder in ("affinity_labels", "pseudo_labels")))
