@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfwsss.cam import multiscale_cam, predict_label, scaled_size
+from tfwsss.cam import multiscale_cam, predict_label, scaled_photos, scaled_size
 from tfwsss.normalization import CAFFE_VGG16, TORCH
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -161,3 +161,9 @@ def test_prediction_by_threshold_and_by_alpha():
         predict_label([2, 5], cam, threshold=0.3, alpha=4)
     with pytest.raises(ValueError, match="cam"):
         predict_label([2], cam, threshold=0.3)
+
+
+@pytest.mark.parametrize(("shape", "long_side", "expected"), [((60, 80), 40, [(30, 40), (15, 20)]), ((90, 30), 180, [(180, 60), (90, 30)]), ((60, 80), None, [(60, 80), (30, 40)])])
+def test_the_long_side_at_scale_1(shape, long_side, expected):
+    found = scaled_photos(np.zeros((*shape, 3), np.uint8), (1.0, 0.5), long_side=long_side)
+    assert [one.shape[:2] for one in found] == expected

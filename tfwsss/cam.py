@@ -42,10 +42,16 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
-def scaled_photos(image, scales: Sequence[float], filter: Image.Resampling = Image.Resampling.BICUBIC) -> list[np.ndarray]:
-    """The photo [H, W, 3] uint8 at every scale, resized by Pillow with antialiasing."""
+def scaled_photos(
+    image, scales: Sequence[float], filter: Image.Resampling = Image.Resampling.BICUBIC, *, long_side: int | None = None
+) -> list[np.ndarray]:
+    """The photo [H, W, 3] uint8 at every scale, resized by Pillow with antialiasing.
+
+    At scale 1 its long side has `long_side` pixels; None: as many as it has, as in the reference.
+    """
     height, width = image.shape[:2]
-    sizes = [scaled_size(height, width, scale) for scale in scales]
+    own = 1.0 if long_side is None else long_side / max(height, width)
+    sizes = [scaled_size(height, width, scale * own) for scale in scales]
     photo = Image.fromarray(image)
     return [image if size == (height, width) else np.asarray(photo.resize(size[::-1], filter)) for size in sizes]
 

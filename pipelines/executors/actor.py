@@ -40,7 +40,7 @@ class Done(NamedTuple):
 
 
 class Worker:
-    """Body of an actor: the threads of `engine.py`, for one job after another."""
+    """Body of an actor: the threads of `threads.py`, for one job after another."""
 
     def __init__(self, home: str, spot: Place):
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """The Ray cluster that does the per-photo work of a command: ours, or somebody's that is there.
 
-    items --> a few at a time --> actors, each with the threads of `engine.py` and its own network --> results, in order
+    items --> a few at a time --> actors, each with the threads of `threads.py` and its own network --> results, in order
 
 Only names and results travel; photos, maps and labels pass through the file system, which all machines share.
 """

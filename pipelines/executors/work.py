@@ -1,4 +1,4 @@
-"""What a stage says of the work it does for each photo; `engine.py` decides who does it when."""
+"""What a stage says of the work it does for each photo; `threads.py` and the clusters decide who does it when."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
     def read(item: Tagged) -> Scaled:
         image = np.ascontiguousarray(dataset.read(item.sample))
         classes = np.flatnonzero(item.tags).astype(np.int32)
-        return Scaled(image.shape[:2], classes, scaled_photos(image, settings.scales, filter) if len(classes) else [])
+        return Scaled(image.shape[:2], classes, scaled_photos(image, settings.scales, filter, long_side=settings.long_side) if len(classes) else [])
 
     def group(photo: Scaled):
         return [one.shape for one in photo.photos]

@@ -35,7 +35,8 @@ def maps(config: Config, photos: Iterable[Photo]) -> float:
     for pixels, tags in photos:
         walk = 4 * (1 + tags) / CELL**2
         scores = 2 * (1 + tags) if config.affinitynet.label_source == "scores" else 0  # two times float16, compressed to half
-        total += pixels * (cam * tags + walk + scores + 5 * LABEL) + FILES
+        seen = pixels if config.cams.long_side is None else config.cams.long_side**2  # by the classifier at scale 1; a square photo has the most
+        total += seen * cam * tags + pixels * (walk + scores + 5 * LABEL) + FILES
     return total
 
 

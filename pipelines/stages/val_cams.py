@@ -34,15 +34,21 @@ TAGS = {"faithful": "true tags", "corrected": "predicted tags"}
 
 
 def classifier_logits(context: Context, split: Split, samples: Sequence[Sample], title: str = "classifier on the evaluation photos") -> dict[str, np.ndarray]:
-    """{id: logits of the trained classifier, float32 [C]} of photos of a split at their own sizes."""
+    """{id: logits of the trained classifier, float32 [C]} of photos of a split, as large as at scale 1 of the CAMs."""
     found = each_photo(context, title, samples, partial(_logits_of_split, split=split), network=True)
     return {sample.id: logits for sample, logits in zip(samples, found, strict=True)}
 
 
 def _logits_of_split(context: Context, timing: Timing, split: Split) -> Work[Sample, Any, Any, np.ndarray]:
-    dataset = context.scored_dataset(split)
+    from tfwsss.cam import scaled_photos
+    from tfwsss.data.augment import pil_filter
+
+    dataset, config = context.scored_dataset(split), context.config
     assert dataset is not None
-    batch = batch_size(context)
+    batch, filter = batch_size(context), pil_filter(config.switches.resize_filter)
+
+    def read(sample: Sample) -> np.ndarray:
+        return scaled_photos(dataset.read(sample), (1.0,), filter, long_side=config.cams.long_side)[0]
 
     def on_device(name: str):
         import tensorflow as tf
@@ -51,17 +57,17 @@ def _logits_of_split(context: Context, timing: Timing, split: Split) -> Work[Sam
         from tfwsss.models import normalization
         from tfwsss.weights import load_model
 
-        normalize = normalization(context.config.classifier.model.backbone)
+        normalize = normalization(config.classifier.model.backbone)
         with tf.device(name):
             model = load_model(weights_path(context.work, "classifier"))
 
         def logits(photos):
             return {"logits": model(normalized(tf.cast(photos, tf.float32), normalize), training=False)}
 
-        network = network_on(name, context.config.runtime, logits)
+        network = network_on(name, config.runtime, logits)
         return lambda photos: list(np.asarray(network(filled(photos, batch))["logits"])[: len(photos)])
 
-    return Work(dataset.read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
+    return Work(read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
 
 
 def compute_val_cams(context: Context, logits: dict[str, np.ndarray] | None = None) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.test_switches import make_context
 from tfwsss import stencil
@@ -77,6 +78,23 @@ def test_the_company_in_a_batch_does_not_change_a_photos_maps(context, tmp_path,
     for kept, expected, single in zip(together[1].maps, alone.maps, together[0].maps, strict=True):
         np.testing.assert_array_equal(kept, expected)
         np.testing.assert_array_equal(single[0], expected[1])
+
+
+def test_photos_of_all_sizes_are_mapped_at_the_size_that_was_learnt(context, tmp_path):
+    made = context(cams=CAMS | {"long_side": 48})
+    dataset = made.dataset("train")
+    model = class_maps(load_model(tmp_path / "classifier/weights.safetensors"))
+    list(run_images([Tagged(sample, np.ones(2)) for sample in dataset.samples], cam_work(made, dataset, tmp_path / "found", Timing()), workers=1))
+    for sample in dataset.samples:
+        photo = dataset.picture(sample)
+        small = photo.resize(tuple(round(side * 48 / max(photo.size)) for side in photo.size), 2)
+        _, expected = multiscale_cam(
+            lambda images: model(images, training=False), np.asarray(small), np.ones(2), scales=(1.0, 0.5), flip=True, normalization=normalization("vgg16"), activation="sqrt", filter=2
+        )
+        found = load_cam(tmp_path / "found", sample.id)[1]
+        assert found.shape[1:] == photo.size[::-1] and max(small.size) == 48  # maps of the photo's size, of a smaller photo
+        shrunk = np.stack([np.asarray(Image.fromarray(one).resize(small.size, Image.Resampling.BILINEAR)) for one in found])
+        assert np.abs(shrunk - expected).mean() < 0.02
 
 
 def test_a_photo_without_tags_has_no_maps(context, tmp_path):
