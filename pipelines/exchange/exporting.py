@@ -24,7 +24,7 @@ from tfwsss.storage.atomic import atomic_folder
 from ..engine.context import usable_split
 from ..engine.terminal import show
 from ..stages.label_audit import CLASSES, read_photos
-from .predicting import labelled, predict_photos
+from .predicting import at_photo_size, labelled, predict_photos
 
 SURE = 1.0  # confidence of a mask that a person drew, and of a photo that shows none of the classes
 
@@ -55,7 +55,7 @@ def export_labels(config: Config, to: str, output: Path | None, copies: Path | N
     def chosen() -> Iterator[LabelledPhoto]:
         for sample in samples:
             drawn = train.strong_mask(sample) if sample.id in strong else None
-            label = load_label(config.work_dir / "pseudo_labels", sample.id) if drawn is None else drawn
+            label = at_photo_size(load_label(config.work_dir / "pseudo_labels", sample.id), sample.image) if drawn is None else drawn
             yield _photo(sample, label, certain[sample.id], by_class[sample.id] if drawn is None else {})
         if tool.photos:
             yield from _evaluation(usable_split(config, config.work_dir, "val"))
@@ -86,7 +86,7 @@ def _begun(config: Config, to: str, output: Path | None, copies: Path | None) ->
     train = usable_split(config, config.work_dir, "train")
     assert train is not None
     require_names(train.classes)
-    return tool, output, train
+    return tool, output, train.at_full_size()
 
 
 def _write(tool: Tool, photos: Callable[[], Iterator[LabelledPhoto]], count: int, classes: tuple[str, ...], output: Path, copies: Path | None, said: str) -> None:
@@ -106,7 +106,7 @@ def _write(tool: Tool, photos: Callable[[], Iterator[LabelledPhoto]], count: int
 
 def _evaluation(val: Dataset | None) -> Iterator[LabelledPhoto]:
     for sample in val.samples if val is not None else ():
-        mask = val.mask(sample) if val is not None else None
+        mask = val.at_full_size().mask(sample) if val is not None else None
         if mask is not None:
             yield _photo(sample, mask, SURE, {}, "val")
 

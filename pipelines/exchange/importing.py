@@ -8,6 +8,7 @@ import numpy as np
 
 from tfwsss.config import Config
 from tfwsss.data import load_split
+from tfwsss.data.image import with_nearest
 from tfwsss.errors import DataError
 from tfwsss.exchange import Corrected, Photos, read_corrected
 from tfwsss.exchange.labelled import require_names
@@ -62,6 +63,7 @@ def import_labels(config: Config, file: Path, masks: str | None, *, changed: boo
 
 def _is_pseudo_label(work: Path, corrected: Corrected) -> bool:
     try:
-        return np.array_equal(load_label(work / "pseudo_labels", corrected.sample.id), corrected.label)
+        # As large as the photo, see data.long_side.
+        return np.array_equal(with_nearest(load_label(work / "pseudo_labels", corrected.sample.id), corrected.label.shape), corrected.label)
     except FileNotFoundError:
         return False

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfwsss.config import Config
-from tfwsss.data.image import read_image
+from tfwsss.data.image import image_size, read_picture, reduced, with_nearest
 from tfwsss.errors import DataError, StageError
 from tfwsss.exchange import LabelledPhoto
 from tfwsss.processes import worker_count
@@ -76,7 +76,7 @@ def predict_photos(config: Config, images: Sequence[Path], labels: Path) -> list
 def _segmenting(config: Config, weights: Path, labels: Path) -> Work[Photo, np.ndarray | DataError, np.ndarray | DataError, Predicted | DataError]:
     def read(photo: Photo) -> np.ndarray | DataError:
         try:
-            return read_image(photo.image, config.data.max_megapixels)
+            return np.array(reduced(read_picture(photo.image, config.data.max_megapixels), config.data.long_side))
         except DataError as error:
             return error
 
@@ -105,4 +105,10 @@ def _segmenting(config: Config, weights: Path, labels: Path) -> Work[Photo, np.n
 def labelled(predicted: Sequence[Predicted], labels: Path) -> Iterator[LabelledPhoto]:
     """The photos for `tfwsss.exchange`, in this order."""
     for photo, classes, confidence in predicted:
-        yield LabelledPhoto(photo.id + photo.image.suffix, photo.image, confidence, classes, load_label(labels, photo.id))
+        label = at_photo_size(load_label(labels, photo.id), photo.image)
+        yield LabelledPhoto(photo.id + photo.image.suffix, photo.image, confidence, classes, label)
+
+
+def at_photo_size(label: np.ndarray, image: Path) -> np.ndarray:
+    """A label map as large as the photo in its file, which may have been made smaller for us (`data.long_side`)."""
+    return with_nearest(label, image_size(image))

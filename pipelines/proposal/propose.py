@@ -11,11 +11,13 @@ from typing import Any, Literal
 from tfwsss.config import Config, TaggedData
 from tfwsss.config.files import parse_config
 from tfwsss.data import Dataset, load_split
-from tfwsss.data.doctor import Diagnosis, diagnose
+from tfwsss.data.doctor import Diagnosis, SplitReport, diagnose
 from tfwsss.data.formats import Found
+from tfwsss.data.image import reduced_size
 from tfwsss.data.recognition import groups_beside, masks_beside, recognise
 from tfwsss.errors import DataError
 
+from ..preflight.large_photos import LARGE, USUAL
 from .answers import Device, Untagged
 from .document import yaml_text
 from .hardware import has_gpu, packaged_backbone
@@ -99,7 +101,8 @@ def propose(path: Path, options: Options, work_dir: Path | None, workers: int, p
     if report.usable == 0:
         raise DataError(f"{path}: none of the {len(train)} training photos can be used: {(diagnosis.errors or ['no tags'])[0]}")
     machine = _machine(options)
-    long_side = max(report.height[1], report.width[1])
+    comments |= _make_smaller(data, report, says)
+    long_side = max(reduced_size(report.height[1], report.width[1], data.get("long_side")))
     values: dict[str, Any] = {"name": name, "work_dir": work, "data": data, **training_settings(machine, report.usable, long_side)}
     parse_config(values, "the proposed configuration")
     says.append(f"{report.usable} usable training photos, median size {report.width[1]}x{report.height[1]}; sized for {'a GPU' if machine.gpu else 'a processor'}: {machine.backbone}, weights {machine.weights}")
@@ -177,6 +180,15 @@ def _treat_untagged(data: dict[str, Any], train: Dataset, options: Options, says
         says.append(f"{len(bare)} photos have no tag and are left out; if they show none of the classes: --untagged background")
         return {"data.untagged": f"{len(bare)} photos have no tag; background: they show none of the classes, and the classifier learns from that"}
     return {"data.untagged": "photos without a tag; background: they show none of the classes"}
+
+
+def _make_smaller(data: dict[str, Any], report: SplitReport, says: list[str]) -> dict[str, str]:
+    """Choose `data.long_side` where the photos are large."""
+    if max(report.height[1], report.width[1]) <= LARGE:
+        return {}
+    data["long_side"] = USUAL
+    says.append(f"photos are large, median {report.width[1]}x{report.height[1]}: the run, and the deployed model, work on them with a long side of {USUAL}; masks are enlarged again")
+    return {"data.long_side": "larger photos are made smaller as they are read, by the deployed model, too; more shows smaller objects and takes longer"}
 
 
 def _counts(train: Dataset, val: Dataset | None) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tfwsss.data import Dataset, Sample, Split, load_split
 from tfwsss.data.check import Inspection, sort_out
 from tfwsss.data.dataset import MaskFolder
 from tfwsss.data.doctor import Diagnosis, diagnose
+from tfwsss.data.image import reduced_size
 from tfwsss.data.mask_check import UNREADABLE
 from tfwsss.data.strong_masks import check_strong_masks
 from tfwsss.errors import DataError
@@ -30,6 +32,7 @@ from ..engine.progress import console, progress_bar
 from ..engine.stage import Stage, digest
 from ..labelling.saved_cams import require_classes
 from ..preflight.crops import crop_warnings
+from ..preflight.large_photos import large_photo_warnings
 from ..preflight.space import Photo, maps, space_warnings
 from . import NAMES
 
@@ -105,7 +108,8 @@ def _say(findings: list[str]) -> None:
 
 def photos_to_train_on(train: Dataset, found: list[Inspection]) -> list[Photo]:
     """The usable photos, by what decides how much is written for them."""
-    return [Photo(photo.height * photo.width, max(len(sample.tags), 1)) for sample, photo in zip(train.samples, found, strict=True) if not photo.reason]
+    usable = [(sample, photo) for sample, photo in zip(train.samples, found, strict=True) if not photo.reason]
+    return [Photo(math.prod(reduced_size(photo.height, photo.width, train.long_side)), max(len(sample.tags), 1)) for sample, photo in usable]
 
 
 def start_warnings(config: Config, diagnosis: Diagnosis, train: Dataset, folders: list[Path]) -> list[str]:
@@ -118,8 +122,9 @@ def start_warnings(config: Config, diagnosis: Diagnosis, train: Dataset, folders
         folders: those that stages write.
     """
     sizes = diagnosis.splits["train"]
-    crops = crop_warnings(config, sizes.height[1], sizes.width[1]) if sizes.height[1] else []
-    return [*crops, *space_warnings(config, photos_to_train_on(train, diagnosis.photos["train"]), folders)]
+    height, width = sizes.height[1], sizes.width[1]
+    photos = [*crop_warnings(config, *reduced_size(height, width, train.long_side)), *large_photo_warnings(config, height, width)] if height else []
+    return [*photos, *space_warnings(config, photos_to_train_on(train, diagnosis.photos["train"]), folders)]
 
 
 def _require_disk(config: Config, work: Path, train: Dataset, photos: list[Inspection]) -> None:
@@ -168,7 +173,8 @@ def run(context: Context) -> dict[str, float]:
         usable[split] = sorted(contents)
         unscored[split] = sorted({problem.id for problem in masks} & contents.keys())
         kept = dataset.subset(contents)
-        digests[split] = digest([kept.classes, [[sample.id, _tags(sample), contents[sample.id]] for sample in kept.samples]])
+        as_read = [] if kept.long_side is None else [kept.long_side]
+        digests[split] = digest([kept.classes, [[sample.id, _tags(sample), contents[sample.id]] for sample in kept.samples], *as_read])
         digests[f"{split}_masks"] = _mask_digest(config, kept, split)
         metrics |= {f"{split}_images": len(contents), f"{split}_quarantined": len(found)}
     _write_quarantine(folder / QUARANTINE, problems)

@@ -130,12 +130,13 @@ def run(context: Context) -> dict[str, float]:
     examples = context.dataset("val") or train
     photos = [sample.image for sample in examples.samples[: settings.parity_photos]]
     test_time = {name: shared[name] for name in ("normalization", "scales", "flip")}
-    with ParityCheck(weights, **test_time, photos=photos, tflite_size=settings.tflite) as check:
+    with ParityCheck(weights, **test_time, photos=photos, tflite_size=settings.tflite, long_side=config.data.long_side) as check:
         saved_model = export_saved_model(
             model,
             unchecked / SAVED_MODEL,
             version=settings.version,
             max_megapixels=config.data.max_megapixels,
+            long_side=config.data.long_side,
             warmup_photos=_warmup_photos(examples, settings.warmup_photos),
             **shared,
         )
@@ -147,6 +148,7 @@ def run(context: Context) -> dict[str, float]:
                 precision=precision,
                 outputs=settings.outputs,
                 opset=settings.opset,
+                long_side=config.data.long_side,
                 calibration_images=calibration,
                 calibration=settings.calibration,
                 rounding=settings.rounding,
@@ -183,7 +185,7 @@ STAGE = Stage(
     tensorflow=True,
     needs=("segmenter", "evaluate"),
     data=("train", "val", "val_masks"),
-    settings=("export", "name", "data.max_megapixels"),
+    settings=("export", "name", "data.max_megapixels", "data.long_side"),
     kept=(f"export/{SAVED_MODEL}", "export/bundle"),
     actions={"register": _registered},
     code=("tfwsss_pipelines.stages.export", "tfwsss_pipelines.stages.registry", "tfwsss.export", "tfwsss.models", "tfwsss.weights", "tfwsss.normalization"),

@@ -38,7 +38,13 @@ def read_metadata(properties: dict, path: Path) -> dict:
         if name not in metadata or not valid(metadata[name], metadata):
             found = "absent" if name not in metadata else f"{str(metadata[name])[:60]!r}"
             raise ModelError(f"{path}: metadata {name!r} is {found}, expected {expected}")
+    if not _long_side(metadata.get("long_side")):
+        raise ModelError(f"{path}: metadata 'long_side' is {str(metadata['long_side'])[:60]!r}, expected a number of pixels or null")
     return metadata
+
+
+def _long_side(value) -> bool:
+    return value is None or (type(value) is int and value >= 1)
 
 
 def _labels(value, metadata) -> bool:

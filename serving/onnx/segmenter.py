@@ -16,6 +16,7 @@ from .errors import ImageError, ModelError
 from .images import load_decoders, to_array
 from .metadata import read_metadata
 from .overlay import overlay
+from .photo_size import enlarged, reduced, reduced_size
 from .providers import connect
 from .tiling import plan, round_up
 
@@ -26,12 +27,15 @@ _TOGETHER = 8  # photos of a list that are in memory at once
 class Segmenter:
     """Photo in, mask out.
 
+    Where the file's metadata have a `long_side`, photos with a longer side are made smaller as in training, and their masks enlarged
+    again: they are as fine as what the network sees, and take no more time and memory than a photo of that size.
+
     Args:
         path: an exported .onnx file.
         device: "cpu"; "cuda"; "tensorrt"; or "auto", CUDA where it works and else the CPU. With "cuda" or "tensorrt" a
             session that fell back to another device is an error; ONNX Runtime itself only logs it.
         threads: CPU threads for one photo; None leaves it to ONNX Runtime (one per core).
-        tile: photos with a longer side are cut into overlapping tiles of at most this many pixels a side.
+        tile: photos with a longer side (after they have been made smaller, see above) are cut into overlapping tiles of at most this many pixels a side.
         overlap: pixels at a tile's cut that are computed and thrown away. None takes what the network needs for results
             equal to those without tiles, or a quarter of `tile` when it needs more or looks at the whole photo (image
             pooling, group normalisation): see `seamless`.
@@ -77,6 +81,7 @@ class Segmenter:
         self.metadata = read_metadata(self._session.get_modelmeta().custom_metadata_map, path)
         self.labels: tuple[str, ...] = tuple(self.metadata["labels"])
         self.palette = np.array(self.metadata["palette"], np.uint8)
+        self._long_side: int | None = self.metadata.get("long_side")
         self._has_mask = "mask" in self.metadata["outputs"]
         if io_binding is None:
             io_binding = self.device != "cpu"
@@ -86,7 +91,7 @@ class Segmenter:
 
     @property
     def tile(self) -> int:
-        """The longest side, in pixels, that is not cut into tiles."""
+        """The longest side, in pixels, that is not cut into tiles; none is longer than `long_side`, rounded up."""
         return self._tile
 
     def set_tile(self, tile: int, overlap: int | None = None) -> None:
@@ -95,7 +100,8 @@ class Segmenter:
         if tile < 4 * stride:
             raise ValueError(f"tile: found {tile}, expected at least {4 * stride} (4 times the network's stride)")
         self._stride = stride
-        self._tile = tile // stride * stride
+        largest = tile if self._long_side is None else min(tile, max(round_up(self._long_side, stride), 4 * stride))
+        self._tile = largest // stride * stride
         if overlap is None:
             needed = self._tile if reach is None else round_up(reach, stride)
             overlap = needed if 2 * needed < self._tile else self._tile // 4
@@ -136,9 +142,13 @@ class Segmenter:
         """
         return to_array(image, self.max_megapixels)
 
+    def run_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that the network sees of a photo of this size."""
+        return reduced_size(height, width, self._long_side)
+
     def is_tiled(self, height: int, width: int) -> bool:
         """Whether a photo of this size is cut into tiles."""
-        return max(height, width) > self._tile
+        return max(self.run_size(height, width)) > self._tile
 
     def _group(self, images, cancellation) -> list[np.ndarray]:
         """Masks of a few photos; those of one size run together."""
@@ -194,9 +204,10 @@ class Segmenter:
             ImageError: as a call.
         """
         array = self.read(image)
-        tiled = self.is_tiled(array.shape[0], array.shape[1])
-        scores = self._tiled(array, self.scores) if tiled else self.scores(array[None])[0]
-        return dense_crf(array, scores, **crf).argmax(axis=2).astype(np.uint8)
+        seen = reduced(array, self._long_side)
+        tiled = self.is_tiled(seen.shape[0], seen.shape[1])
+        scores = self._tiled(seen, self.scores) if tiled else self.scores(seen[None])[0]
+        return enlarged(dense_crf(seen, scores, **crf).argmax(axis=2).astype(np.uint8), *array.shape[:2])
 
     def warm_up(self, sizes=((512, 512),), batches=(1,)) -> float:
         """Run photos without content, so that the first real one does not wait for memory, kernels, engines or decoders.
@@ -227,9 +238,21 @@ class Segmenter:
         return Image.fromarray(overlay(self.read(image), mask, self.palette, opacity))
 
     def _run(self, output: str, images: np.ndarray, cancellation: Cancellation | None) -> np.ndarray:
+        """What the network finds in photos of one size, as large as they are."""
+        self._require(images)
+        height, width = images.shape[1:3]
+        if self.run_size(height, width) == (height, width):
+            return self._run_graph(output, images, cancellation)
+        found = self._run_graph(output, np.stack([reduced(image, self._long_side) for image in images]), cancellation)
+        return np.stack([enlarged(one, height, width) for one in found])
+
+    @staticmethod
+    def _require(images) -> None:
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
             found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
             raise ImageError(f"images: found {found}, expected a uint8 array [batch, height, width, 3]")
+
+    def _run_graph(self, output: str, images: np.ndarray, cancellation: Cancellation | None) -> np.ndarray:
         images = np.ascontiguousarray(images)
         options = None if cancellation is None else cancellation.run_options
         try:
@@ -255,6 +278,7 @@ class Segmenter:
 
     def _by_tiles(self, image: np.ndarray, run) -> Iterator[np.ndarray | None]:
         """What `run` ([1, h, w, 3] -> [1, h, w, ...]) gives for a whole photo, put together from its tiles; None after each but the last."""
+        image, whole_size = reduced(image, self._long_side), image.shape[:2]
         height, width = image.shape[:2]
         rows, columns = (plan(round_up(side, self._stride), self._tile, self._overlap, self._stride) for side in (height, width))
         padding = ((0, rows[-1].stop - height), (0, columns[-1].stop - width), (0, 0))
@@ -269,4 +293,4 @@ class Segmenter:
                 whole = np.empty(padded.shape[:2] + found.shape[2:], found.dtype)
             whole[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = kept
         assert whole is not None  # there is a tile
-        yield np.ascontiguousarray(whole[:height, :width])
+        yield enlarged(np.ascontiguousarray(whole[:height, :width]), *whole_size)

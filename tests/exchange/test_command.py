@@ -187,3 +187,16 @@ def test_confidences_are_mean_probabilities():
     assert classes == pytest.approx({0: 0.7, 1: 0.5}) and confidence == pytest.approx(0.6)
     classes, confidence = confidences(scores[:1, :1], np.zeros((1, 1), int))
     assert classes == {} and confidence == pytest.approx(0.9)
+
+
+def test_labels_of_photos_that_were_made_smaller_are_exchanged_as_large_as_the_files(work):
+    for name in TAGS:
+        (work / f"work/pseudo_labels/{name}.png").unlink()
+        save_label(work / "work/pseudo_labels", name, np.asarray(Image.open(FIXTURE / f"masks/{name}.png").resize((20, 16), Image.Resampling.NEAREST)))
+    smaller = ("--set", "data.long_side=64")  # the photos have 40x32: what matters is that labels are smaller than photos
+    call("export", "run.yaml", "--to", "cvat", *smaller)
+    assert 'name="two.png" width="40" height="32"' in (work / "labels.cvat.xml").read_text()
+    with pytest.raises(DataError, match="no mask to import"):
+        call("import", "labels.cvat.xml", "run.yaml", "--masks", "corrected", "--changed", *smaller)
+    call("import", "labels.cvat.xml", "run.yaml", "--masks", "corrected", *smaller)
+    assert read_mask(work / "photos/corrected/two.png").shape == (32, 40)

@@ -157,3 +157,14 @@ def test_generated_photos_are_smooth_but_use_the_whole_range():
     assert np.abs(np.diff(image.astype(int), axis=0)).mean() < 20
 
 
+@pytest.mark.slow
+def test_parity_of_artefacts_that_make_large_photos_smaller(made, photo, tmp_path):
+    segmenter = made("mobilenetv2")
+    long_side = {"long_side": 64}
+    onnx_file = export_onnx(segmenter.model, tmp_path / "model.onnx", **segmenter.arguments, **long_side)
+    saved = export_saved_model(segmenter.model, tmp_path / "saved_model", **segmenter.arguments, **long_side)
+    Image.fromarray(photo(150, 131, 4)).save(tmp_path / "large.png")
+    arguments = {"normalization": segmenter.arguments["normalization"], "sizes": ((33, 47),), "batches": (1,), "photos": [tmp_path / "large.png"], **long_side}
+    result = check_parity(segmenter.weights, saved_model=saved, onnx=onnx_file, **arguments)
+    assert result["artefacts"]["onnx"]["pixels"] == 33 * 47 + 64 * 56
+    assert result["artefacts"]["saved_model"]["images"] == 4

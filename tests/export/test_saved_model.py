@@ -12,8 +12,10 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from tfwsss.data.image import with_nearest
 from tfwsss.errors import ExportError
 from tfwsss.export import Inference, export_saved_model
+from tfwsss.export.photo_size import reduced_photos
 from tfwsss.normalization import TORCH
 from tfwsss.storage.artifacts import voc_palette
 
@@ -185,3 +187,23 @@ def test_wrong_arguments_are_named(tiny_model, tmp_path, arguments, message):
     with pytest.raises(ExportError, match=message):
         export_saved_model(tiny_model, tmp_path, **({"class_names": CLASSES, "normalization": TORCH} | arguments))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def reducing(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reducing")
+    return tf.saved_model.load(str(export_saved_model(tiny_model, folder, class_names=CLASSES, normalization=TORCH, long_side=48))).signatures
+
+
+@pytest.mark.parametrize(("height", "width"), [(120, 96), (70, 200), (48, 31)])
+def test_large_photos_are_made_smaller_and_their_masks_enlarged(reducing, tiny_model, photo, height, width):
+    image = photo(height, width, 3)
+    small = reduced_photos(tf.constant(image)[tf.newaxis], 48)
+    assert max(small.shape[1:3]) == 48
+    inference = Inference(tiny_model, TORCH)
+    expected = with_nearest(inference.mask(small).numpy()[0], (height, width))
+    np.testing.assert_array_equal(reducing["serving_default"](images=tf.constant(image[None]))["mask"][0], expected)
+    answer = reducing["serve_bytes"](image_bytes=tf.constant([png(image)]))["mask_png_bytes"].numpy()[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(answer))), expected)
+    scores = reducing["scores"](images=tf.constant(image[None]))["scores"]
+    np.testing.assert_allclose(scores, tf.image.resize(inference.scores(small), (height, width)), atol=1e-6)

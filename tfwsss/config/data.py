@@ -12,6 +12,7 @@ class DataSection(Section):
     classes: tuple[ClassName, ...] | None = Field(None, description="class names to use, in order; others become ignore in masks and are dropped from tags. None: all of the data set")
     merge: dict[ClassName, tuple[ClassName, ...]] = Field({}, description="classes that count as one, after `classes`: {defect: [crack, blowhole]}; in tags and in masks")
     max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
+    long_side: Annotated[int, Field(ge=64)] | None = Field(None, description="photos with a longer side, and their masks, are made smaller as they are read, and so are those of the deployed model, whose masks are enlarged again; null: all are as large as their files. Crops, walks and networks are made for some 500 pixels")
     untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
     max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
 

@@ -5,6 +5,7 @@ There are more files here than in other folders: each rule about photos, tags an
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Literal, overload
 
@@ -35,4 +36,7 @@ def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
         DataError: lists, tables, tags or annotations are missing or malformed, or `data.merge` does not fit the classes.
     """
     dataset = FORMATS[data.format].read(data, split, Path(work_dir))
-    return merge_classes(dataset, data.merge) if dataset is not None and data.merge else dataset
+    if dataset is None:
+        return None
+    dataset = dataclasses.replace(dataset, long_side=data.long_side)
+    return merge_classes(dataset, data.merge) if data.merge else dataset

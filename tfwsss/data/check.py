@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfwsss.data.dataset import Dataset
-from tfwsss.data.image import read_image
+from tfwsss.data.image import read_image, reduced_size
 from tfwsss.data.names import unusable_ids
 from tfwsss.data.near_duplicates import thumbnail
 from tfwsss.errors import ImageError
@@ -66,10 +66,16 @@ def inspect_image(path: Path, max_megapixels: float = 50.0) -> Inspection:
         return Inspection(0, 0, "", str(error).removeprefix(f"{path}: "))
     except OSError as error:  # it went away between decoding and hashing
         return Inspection(0, 0, "", f"cannot be read: {error.strerror}")
-    reason = ""
-    if min(height, width) < MIN_SIDE:
-        reason = f"too small: {width}x{height} px, expected at least {MIN_SIDE}x{MIN_SIDE}"
-    return Inspection(height, width, digest.hexdigest(), reason, brightest, small)
+    return Inspection(height, width, digest.hexdigest(), "", brightest, small)
+
+
+def _too_small(found: Inspection, long_side: int | None) -> str:
+    """Why an inspected photo has too few pixels to be learnt from; "" when it has enough."""
+    height, width = reduced_size(found.height, found.width, long_side)
+    if min(height, width) >= MIN_SIDE:
+        return ""
+    reduced = f" once its long side has {long_side} (data.long_side)" if height < found.height else ""
+    return f"too small: {width}x{height} px{reduced}, expected at least {MIN_SIDE}x{MIN_SIDE}"
 
 
 def inspect_images(
@@ -95,8 +101,9 @@ def inspect_images(
             on_progress(1)
     reasons = unusable_ids(sample.id for sample in dataset.samples)
     for index, sample in enumerate(dataset.samples):
-        if sample.id in reasons and not results[index].reason:
-            results[index] = replace(results[index], reason=reasons[sample.id])
+        found = results[index]
+        if reason := found.reason or _too_small(found, dataset.long_side) or reasons.get(sample.id, ""):
+            results[index] = replace(found, reason=reason)
     return results
 
 

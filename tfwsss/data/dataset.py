@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfwsss.data.image import read_image, read_mask, read_picture
+from tfwsss.data.image import read_image, read_mask, read_picture, reduced, reduced_size, with_nearest
 from tfwsss.data.names import existing
 from tfwsss.errors import DataError, ImageError
 from tfwsss.storage.artifacts import IGNORE
@@ -48,6 +48,7 @@ class Dataset:
             data set has none. Only scoring may call it.
         strong_masks: the same of the masks that training may learn from (`data.strong_masks`), or None.
         max_megapixels: photos and masks whose header announces more are refused.
+        long_side: photos with a longer side, and their masks, are made smaller as they are read; None: none is.
         unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
         unscored: ids of photos whose mask cannot be used; they count as photos without one.
         remarks: what else the reader took otherwise than it stands in the files, one line each.
@@ -61,6 +62,7 @@ class Dataset:
     strong_masks: Callable[[Sample], np.ndarray | None] | None = None
     remarks: tuple[str, ...] = ()
     unscored: frozenset[str] = frozenset()
+    long_side: int | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -90,7 +92,7 @@ class Dataset:
         Raises:
             ImageError: see `tfwsss.data.image.read_image`.
         """
-        return read_image(sample.image, self.max_megapixels)
+        return read_image(sample.image, self.max_megapixels) if self.long_side is None else np.array(self.picture(sample))
 
     def picture(self, sample: Sample) -> Image.Image:
         """The photo as a picture of Pillow, mode RGB, for who resizes it anyway.
@@ -98,7 +100,7 @@ class Dataset:
         Raises:
             ImageError: see `tfwsss.data.image.read_image`.
         """
-        return read_picture(sample.image, self.max_megapixels)
+        return reduced(read_picture(sample.image, self.max_megapixels), self.long_side)
 
     def mask(self, sample: Sample) -> np.ndarray | None:
         """The label map, [H, W] uint8, or None where there is none.
@@ -106,7 +108,7 @@ class Dataset:
         Raises:
             ImageError: the mask's file is damaged or no label map.
         """
-        return None if self.masks is None or sample.id in self.unscored else self.masks(sample)
+        return None if self.masks is None or sample.id in self.unscored else self._reduced(self.masks(sample))
 
     def strong_mask(self, sample: Sample) -> np.ndarray | None:
         """The label map that training may learn from, [H, W] uint8, or None where there is none.
@@ -114,7 +116,14 @@ class Dataset:
         Raises:
             ImageError: the mask's file is damaged or no label map.
         """
-        return None if self.strong_masks is None else self.strong_masks(sample)
+        return None if self.strong_masks is None else self._reduced(self.strong_masks(sample))
+
+    def _reduced(self, mask: np.ndarray | None) -> np.ndarray | None:
+        return None if mask is None else with_nearest(mask, reduced_size(mask.shape[0], mask.shape[1], self.long_side))
+
+    def at_full_size(self) -> Dataset:
+        """The same data set, with photos and masks as large as their files have them."""
+        return dataclasses.replace(self, long_side=None)
 
     def without_masks(self) -> Dataset:
         """The same photos, tags and strong masks; `mask` gives None. What training gets."""

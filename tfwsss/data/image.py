@@ -152,6 +152,29 @@ def _decoded(picture: Image.Image, path, max_megapixels: float) -> Image.Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
+def reduced_size(height: int, width: int, long_side: int | None) -> tuple[int, int]:
+    """(height, width) of an image once its long side is at most `long_side` pixels (None: any); a side has 1 pixel at least."""
+    longest = max(height, width)
+    if long_side is None or longest <= long_side:
+        return height, width
+    return max(round(height * long_side / longest), 1), max(round(width * long_side / longest), 1)
+
+
+def reduced(picture: Image.Image, long_side: int | None) -> Image.Image:
+    """A photo whose long side is at most `long_side` pixels, made smaller bilinearly with antialiasing, as `tf.image.resize` does."""
+    height, width = reduced_size(picture.height, picture.width, long_side)
+    return picture if (width, height) == picture.size else picture.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def with_nearest(label: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A label map [H, W] uint8 of another size (height, width): each pixel is the nearest one's, so that enlarging and reducing again changes nothing."""
+    if label.shape == size:
+        return label
+    # Whole numbers: a pixel's centre may lie on the border of two, where floating-point numbers decide by chance.
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(label.shape, size, strict=True))
+    return label[rows][:, columns]
+
+
 def read_picture(path, max_megapixels: float = 50.0) -> Image.Image:
     """`read_image` as a decoded picture of Pillow, mode RGB."""
     with _opened(path) as picture:

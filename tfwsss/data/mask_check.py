@@ -80,6 +80,7 @@ def examine_masks(dataset: Dataset, found: list[Inspection]) -> MaskFindings | N
     """
     if dataset.masks is None:
         return None
+    dataset = dataset.at_full_size()
     missing, problems, shown = [], defaultdict(list), {}
     ignored = pixels = 0
     with ThreadPoolExecutor(2) as pool:  # Pillow decodes without holding the interpreter

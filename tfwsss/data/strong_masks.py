@@ -40,7 +40,7 @@ def check_strong_masks(dataset: Dataset) -> tuple[list[Problem], dict[str, str]]
     Returns:
         The problems, and a digest (hexadecimal) of the label map of every other photo that has one, by id.
     """
-    problems, digests = [], {}
+    problems, digests, dataset = [], {}, dataset.at_full_size()
     for sample in dataset.samples:
         try:
             mask, size = dataset.strong_mask(sample), image_size(sample.image)

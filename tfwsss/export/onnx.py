@@ -89,6 +89,7 @@ def export_onnx(
     opset: int = 17,
     scales=(1.0,),
     flip: bool = False,
+    long_side: int | None = None,
     calibration_images=None,
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax",
     rounding: Literal["feedback", "nearest"] = "feedback",
@@ -105,6 +106,7 @@ def export_onnx(
     Args:
         model, class_names, normalization, scales, flip, metadata: see `export_saved_model`.
         path: the file to write; it appears complete or not at all.
+        long_side: told in the metadata: photos with a longer side are to be made smaller by who runs the file, as `tfwsss_onnx` does.
         precision: fp32; fp16: weights and arithmetic in half precision except resizing, softmax and argmax; int8: static
             quantisation (QDQ) with one weight scale per output channel and class scores in float32.
         calibration_images: int8 only: training photos, uint8 [H, W, 3] each, that fix the activation ranges and the rounding.
@@ -126,7 +128,7 @@ def export_onnx(
     if opset < 13:
         raise ExportError(f"opset: found {opset}, expected 13 or later")
     inference = Inference(model, normalization, scales=scales, flip=flip)
-    properties = describe(inference, class_names, metadata)
+    properties = describe(inference, class_names, (metadata or {}) | {"long_side": long_side})
     exported = _convert(inference, outputs, opset, channels_last=precision == "int8")
     _finish(exported, outputs, inference.num_labels)
     facts = {"precision": precision, "opset": opset, "outputs": list(outputs), "receptive_field": receptive_field(exported, inference.is_plain)}

@@ -41,10 +41,11 @@ class ParityCheck:
         sizes: (height, width) of generated photos; each is tried with every number in `batches`.
         photos: paths of JPEG or PNG files, tried one by one, by `serve_bytes` too.
         tflite_size: height and width that a .tflite file takes; photos, scaled to it, and generated ones are tried with every artefact.
+        long_side: photos with a longer side are compared as small as it says, masks of `serve_bytes` brought back to that size.
         tolerance: relative numeric error (see the module's rule).
     """
 
-    def __init__(self, weights, *, normalization: Normalization, scales=(1.0,), flip: bool = False, sizes=SIZES, batches=BATCHES, photos=(), tflite_size=None, tolerance: float = TOLERANCE):
+    def __init__(self, weights, *, normalization: Normalization, scales=(1.0,), flip: bool = False, sizes=SIZES, batches=BATCHES, photos=(), tflite_size=None, long_side: int | None = None, tolerance: float = TOLERANCE):
         self._request = {
             "weights": str(Path(weights).resolve()),
             "normalization": asdict(normalization),
@@ -54,6 +55,7 @@ class ParityCheck:
             "batches": list(batches),
             "photos": [str(Path(photo).resolve()) for photo in photos],
             "tflite_size": None if tflite_size is None else list(tflite_size),
+            "long_side": long_side,
             "tolerance": tolerance,
         }
 

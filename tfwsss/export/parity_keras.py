@@ -17,8 +17,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfwsss.data.image import read_image, with_nearest
 from tfwsss.errors import ExportError, TfwsssError
 from tfwsss.export.fresh_onnx import run_fresh
+from tfwsss.export.photo_size import reduced_photos
 from tfwsss.normalization import Normalization
 from tfwsss.storage.atomic import write_json
 
@@ -135,11 +137,9 @@ def _batches(request: dict):
     for _ in range(FIXED_SIZE_IMAGES if fixed else 0):
         yield f"generated {fixed[0]}x{fixed[1]}", smooth_image(rng, *fixed)[np.newaxis], None
     if request["photos"]:
-        from tfwsss.data.image import read_image
-
         for photo in map(Path, request["photos"]):
             # Photos are the caller's choice; the limit on their size is for files from elsewhere.
-            pixels = read_image(photo, max_megapixels=math.inf)
+            pixels = reduced_photos(tf.constant(read_image(photo, max_megapixels=math.inf))[tf.newaxis], request["long_side"]).numpy()[0]
             yield photo.name, pixels[np.newaxis], photo.read_bytes() if _decodes_alike(photo) else None
             if fixed:
                 yield f"{photo.name} scaled to {fixed[0]}x{fixed[1]}", np.asarray(Image.fromarray(pixels).resize(fixed[::-1], Image.Resampling.BILINEAR))[np.newaxis], None
@@ -156,7 +156,10 @@ def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, lo
     comparison.scores(name, logits, scores, loaded.signatures["scores"](images=tf.constant(images))["scores"].numpy())
     files = [encoded] if encoded is not None else [tf.io.encode_png(image).numpy() for image in images]
     answers = loaded.signatures["serve_bytes"](image_bytes=tf.constant(files))["mask_png_bytes"].numpy()
-    comparison.masks(f"{name} (serve_bytes)", logits, np.stack([tf.io.decode_png(answer, channels=1).numpy()[:, :, 0] for answer in answers]))
+    masks = [tf.io.decode_png(answer, channels=1).numpy()[:, :, 0] for answer in answers]
+    if encoded is not None:  # of the file's size, which is the photo's or larger
+        masks = [with_nearest(mask, images.shape[1:3]) for mask in masks]
+    comparison.masks(f"{name} (serve_bytes)", logits, np.stack(masks))
 
 
 def _check_tflite(path: str, comparison: Comparison, request: dict, cases) -> None:

@@ -12,6 +12,7 @@ from tfwsss.errors import DataError, ExportError
 from tfwsss.export.decode import decode_image
 from tfwsss.export.inference import Inference
 from tfwsss.export.metadata import FORMAT, describe
+from tfwsss.export.photo_size import enlarged_masks, enlarged_scores, reduced_photos
 from tfwsss.export.warmup import warmup_requests, write_warmup
 from tfwsss.normalization import Normalization
 from tfwsss.storage.atomic import atomic_folder, read_json
@@ -37,20 +38,24 @@ def require_replaceable(folder) -> None:
         raise ExportError(f"{folder}: is there already and was not exported by tfwsss; move it away, or choose another version")
 
 
-def _signatures(inference: Inference, max_megapixels: float) -> dict:
+def _signatures(inference: Inference, max_megapixels: float, long_side: int | None) -> dict:
+    def mask(images):
+        found = inference.mask(reduced_photos(images, long_side))
+        return found if long_side is None else enlarged_masks(found, images)
+
     @tf.function(input_signature=[IMAGES], autograph=False)
     def serving_default(images):
-        return {"mask": inference.mask(images)}
+        return {"mask": mask(images)}
 
     @tf.function(input_signature=[IMAGES], autograph=False)
     def scores(images):
-        return {"scores": inference.scores(images)}
+        found = inference.scores(reduced_photos(images, long_side))
+        return {"scores": found if long_side is None else enlarged_scores(found, images)}
 
     @tf.function(input_signature=[IMAGE_BYTES], autograph=False)
     def serve_bytes(image_bytes):
         def segment(data):
-            mask = inference.mask(decode_image(data, max_megapixels)[tf.newaxis])
-            return tf.io.encode_png(mask[0, :, :, tf.newaxis])
+            return tf.io.encode_png(mask(decode_image(data, max_megapixels)[tf.newaxis])[0, :, :, tf.newaxis])
 
         # One at a time: photos are of any size, and the memory of a request must not grow with its length.
         return {"mask_png_bytes": tf.map_fn(segment, image_bytes, fn_output_signature=tf.string, parallel_iterations=1)}
@@ -69,6 +74,7 @@ def export_saved_model(
     scales=(1.0,),
     flip: bool = False,
     max_megapixels: float = 50.0,
+    long_side: int | None = None,
     warmup_photos=(),
     metadata: dict | None = None,
 ) -> Path:
@@ -92,6 +98,7 @@ def export_saved_model(
         normalization: what the segmenter was trained with; it becomes part of the graph.
         version: positive; an export that is there already is replaced.
         scales, flip: test-time variants whose scores are averaged (see `Inference`).
+        long_side: inside the graph, photos with a longer side are made smaller, and their masks and scores enlarged; None: none is.
         warmup_photos: bytes of JPEG or PNG files, typical of what clients will send; without any the file is not written.
         metadata: more JSON entries for metadata.json.
 
@@ -108,9 +115,9 @@ def export_saved_model(
     target = Path(path) / str(version)
     require_replaceable(target)
     inference = Inference(model, normalization, scales=scales, flip=flip)
-    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "exif_orientation": "applied by serve_bytes, that of XMP where EXIF states none"}
+    facts = (metadata or {}) | {"max_megapixels": max_megapixels, "long_side": long_side, "exif_orientation": "applied by serve_bytes, that of XMP where EXIF states none"}
     text = json.dumps(describe(inference, class_names, facts), indent=2, ensure_ascii=False)
-    signatures = _signatures(inference, max_megapixels)
+    signatures = _signatures(inference, max_megapixels, long_side)
     requests = warmup_requests(warmup_photos, signatures, lambda data: decode_image(data, max_megapixels)) if warmup_photos else []
     # Tracking the variables alone, not the Keras model, keeps Keras' own functions and configuration out of the file.
     module = tf.Module()

@@ -154,3 +154,16 @@ def test_settings_of_the_preset():
         section = getattr(preset, name).model_dump(mode="json")
         given = {key: value for key, value in values.items() if key not in ("model", "optimizer")}
         assert {key: section[key] for key in given} == given, name
+
+
+def test_large_photos_are_worked_on_smaller(tiles, init):
+    for path in (tiles / "train").rglob("*.png"):
+        with Image.open(path) as picture:
+            picture.resize((1280, 1024)).save(path)
+    for path in (tiles / "masks").rglob("*.png"):
+        save_label(path.parent, path.stem, np.kron(np.asarray(Image.open(path)), np.ones((16, 16), np.uint8)))
+    text, config = init(tiles / "train")
+    assert config.data.long_side == 512 and "photos are large, median 1280x1024" in text and "far larger than" not in text
+    assert config.classifier.crop == 256 and config.segmenter.crop == 256
+    train = load_split(config.data, "train", config.work_dir)
+    assert train.read(train.samples[0]).shape == (410, 512, 3) and train.mask(train.samples[0]).shape == (410, 512)
