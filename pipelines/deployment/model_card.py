@@ -32,6 +32,13 @@ SCRIPT = "segment.py"
 PRECISIONS = {"model.onnx": "fp32", "model.fp16.onnx": "fp16", "model.int8.onnx": "int8"}
 
 
+# Where the network has learnt smaller photos (`data.long_side`).
+_SMALLER = Template(
+    '''longest = max(*photo.size, $long_side)
+small = photo.resize([max(round(side * $long_side / longest), 1) for side in photo.size], Image.Resampling.BILINEAR)
+'''
+)
+_LARGER = "mask = np.asarray(Image.fromarray(mask).resize(photo.size, Image.Resampling.NEAREST))\n"
 _SCRIPT = Template(
     '''"""python segment.py photo.jpg mask.png    (pip install numpy onnxruntime pillow)"""
 
@@ -43,9 +50,9 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 photo = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
-session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
-mask = session.run(["$output"], {"images": np.asarray(photo)[np.newaxis]})[0]$turn[0]  # uint8 [height, width]
-
+${smaller}session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+mask = session.run(["$output"], {"images": np.asarray($seen)[np.newaxis]})[0]$turn[0]  # uint8 [height, width]
+$larger
 labels = json.load(open("labels.json", encoding="utf-8"))
 picture = Image.fromarray(mask)
 picture.putpalette(sum(labels["palette"], []))
@@ -58,7 +65,10 @@ print({labels["id2label"][str(label)]: int((mask == label).sum()) for label in n
 def script(exported: Exported) -> str:
     """The lines of Python that run the ONNX file; in the folder and in the card."""
     output, turn = ("mask", "") if any(tensor.name == "mask" for tensor in exported.outputs) else ("scores", '.argmax(axis=3).astype("uint8")')
-    return _SCRIPT.substitute(output=output, turn=turn)
+    long_side = exported.metadata.get("long_side")
+    if long_side is None:
+        return _SCRIPT.substitute(output=output, turn=turn, smaller="", seen="photo", larger="")
+    return _SCRIPT.substitute(output=output, turn=turn, smaller=_SMALLER.substitute(long_side=long_side), seen="small", larger=_LARGER)
 
 
 @dataclass(frozen=True)

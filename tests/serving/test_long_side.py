@@ -32,7 +32,7 @@ def small(image: np.ndarray) -> np.ndarray:
 
 def large(found: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Each pixel of the photo has its centre in one of the mask's."""
-    rows, columns = ((np.arange(new) + 0.5) * old / new for old, new in zip(found.shape, image.shape))
+    rows, columns = ((np.arange(new) + 0.5) * old / new for old, new in zip(found.shape, image.shape[:2], strict=True))
     return found[np.int64(rows)[:, None], np.int64(columns)]
 
 

@@ -317,6 +317,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _no_larger_than_learnt(self):
+        if self.data.long_side is not None and self.export.tflite is not None and max(self.export.tflite) > self.data.long_side:
+            raise ValueError(f"export.tflite: found {list(self.export.tflite)}, expected sides of at most data.long_side, {self.data.long_side}: the network learns no larger photos")
+        return self
+
+    @model_validator(mode="after")
     def _maps_to_agree_on(self):
         if self.cams.method == "layer_cam" and self.classifier.depth == "shallow":
             raise ValueError("cams.method: layer_cam needs a map in front of the class maps; expected classifier.depth deep or middle, found shallow")

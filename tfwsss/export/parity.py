@@ -41,7 +41,7 @@ class ParityCheck:
         sizes: (height, width) of generated photos; each is tried with every number in `batches`.
         photos: paths of JPEG or PNG files, tried one by one, by `serve_bytes` too.
         tflite_size: height and width that a .tflite file takes; photos, scaled to it, and generated ones are tried with every artefact.
-        long_side: photos with a longer side are compared as small as it says, masks of `serve_bytes` brought back to that size.
+        long_side: photos with a longer side, generated ones too, are compared as small as it says; masks of `serve_bytes` are brought back to that size.
         tolerance: relative numeric error (see the module's rule).
     """
 

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tfwsss.data.image import read_image, with_nearest
+from tfwsss.data.image import read_image, reduced_size, with_nearest
 from tfwsss.errors import ExportError, TfwsssError
 from tfwsss.export.fresh_onnx import run_fresh
 from tfwsss.export.photo_size import reduced_photos
@@ -130,7 +130,8 @@ class Comparison:
 def _batches(request: dict):
     """(name, images uint8 [B, H, W, 3], the encoded file or None) of everything that is compared."""
     rng = np.random.default_rng(0)
-    for height, width in request["sizes"]:
+    for size in request["sizes"]:
+        height, width = reduced_size(*size, request["long_side"])
         for batch in request["batches"]:
             yield f"generated {height}x{width} batch {batch}", np.stack([smooth_image(rng, height, width) for _ in range(batch)]), None
     fixed = request["tflite_size"]

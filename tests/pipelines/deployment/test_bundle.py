@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -19,7 +20,8 @@ from tfwsss.config.files import load_config
 from tfwsss.errors import DataError
 from tfwsss_onnx import Segmenter
 from tfwsss_pipelines.deployment.bundle import write_bundle
-from tfwsss_pipelines.deployment.model_card import licence_fields
+from tfwsss_pipelines.deployment.exported import read_exported
+from tfwsss_pipelines.deployment.model_card import licence_fields, script
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,21 @@ def test_the_script_of_the_card_gives_the_runtimes_mask(card, bundle, tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(folder / "mask.png")), mask)
     labels = json.loads((folder / "labels.json").read_text())
     assert yaml.safe_load(done.stdout) == {labels["id2label"][str(label)]: int((mask == label).sum()) for label in np.unique(mask)}
+
+
+def test_the_script_of_a_network_that_has_learnt_smaller_photos(work, tmp_path):
+    model = onnx.load(work / "export/model.onnx")
+    onnx.helper.set_model_props(model, {entry.key: entry.value for entry in model.metadata_props} | {"long_side": "50"})
+    onnx.save(model, tmp_path / "model.onnx")
+    exported = read_exported(tmp_path / "model.onnx")
+    (tmp_path / "segment.py").write_text(script(exported))
+    labels = {"palette": exported.metadata["palette"], "id2label": dict(enumerate(exported.metadata["labels"]))}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    photo = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)).resize((80, 60)))
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    done = subprocess.run([sys.executable, "-I", "segment.py", "photo.png", "mask.png"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mask.png")), Segmenter(tmp_path / "model.onnx", device="cpu")(photo))
 
 
 @pytest.mark.parametrize(
