@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from tfwsss.config import Config, TaggedData
 from tfwsss.config.files import parse_config
 from tfwsss.data import Dataset, load_split
+from tfwsss.data.check import Inspection
 from tfwsss.data.doctor import Diagnosis, SplitReport, diagnose
 from tfwsss.data.formats import Found
 from tfwsss.data.image import reduced_size
@@ -25,6 +28,8 @@ from .settings import Machine, training_settings
 
 FRACTIONS = (0.1, 0.2, 0.3)  # held out; a larger one where a smaller leaves a class without photos
 FEW = 20  # photos of a class
+MOST = (0.1, 0.9)  # quantiles of the long sides
+UNEVEN = 1.5  # ratio of them
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,9 @@ def propose(path: Path, options: Options, work_dir: Path | None, workers: int, p
     comments |= _make_smaller(data, report, says)
     long_side = max(reduced_size(report.height[1], report.width[1], data.get("long_side")))
     values: dict[str, Any] = {"name": name, "work_dir": work, "data": data, **training_settings(machine, report.usable, long_side)}
+    if _sizes_differ(diagnosis.photos["train"], data.get("long_side")):
+        values["cams"]["long_side"] = values["classifier"]["resize_long"][1]
+        says.append("photos differ in size: their maps are made at the size that the classifier learns (cams.long_side)")
     parse_config(values, "the proposed configuration")
     says.append(f"{report.usable} usable training photos, median size {report.width[1]}x{report.height[1]}; sized for {'a GPU' if machine.gpu else 'a processor'}: {machine.backbone}, weights {machine.weights}")
     heading = _heading(path, found, train, machine, report.usable, long_side)
@@ -191,6 +199,13 @@ def _make_smaller(data: dict[str, Any], report: SplitReport, says: list[str]) ->
     return {"data.long_side": "larger photos are made smaller as they are read, by the deployed model, too; more shows smaller objects and takes longer"}
 
 
+def _sizes_differ(photos: list[Inspection], long_side: int | None) -> bool:
+    """Whether the long sides of most photos differ by more than what a network that has learnt one size bears."""
+    sides = [max(reduced_size(photo.height, photo.width, long_side)) for photo in photos if not photo.reason]
+    low, high = np.quantile(sides, MOST)
+    return bool(high > UNEVEN * low)
+
+
 def _counts(train: Dataset, val: Dataset | None) -> list[str]:
     says = []
     for split, dataset in (("training", train), ("evaluation", val)):
@@ -241,6 +256,7 @@ COMMENTS = {
     "classifier": "Learns the tags; its activation maps are what everything else begins with.",
     "classifier.resize_long": "long side of the training photos, drawn from this interval",
     "cams": "Where the classifier sees each class: what its depths agree on (docs/labels.md).",
+    "cams.long_side": "photos differ in size: at scale 1 all have this one, which the classifier has learnt",
     "affinitynet": "Learns which pixels belong together.",
     "segmenter": "Learns from the pseudo labels, and is what is exported.",
 }

@@ -167,3 +167,13 @@ def test_large_photos_are_worked_on_smaller(tiles, init):
     assert config.classifier.crop == 256 and config.segmenter.crop == 256
     train = load_split(config.data, "train", config.work_dir)
     assert train.read(train.samples[0]).shape == (410, 512, 3) and train.mask(train.samples[0]).shape == (410, 512)
+
+
+def test_photos_of_different_sizes_are_mapped_at_the_size_that_is_learnt(tiles, init):
+    text, config = init(tiles / "train")
+    assert config.cams.long_side is None and "differ in size" not in text
+    for number, path in enumerate(sorted((tiles / "train").rglob("*.png"))):
+        with Image.open(path) as picture:
+            picture.resize((80, 64) if number % 4 else (160, 128)).save(path)
+    text, config = init(tiles / "train", force=True)
+    assert config.cams.long_side == config.classifier.resize_long[1] and "photos differ in size" in text
