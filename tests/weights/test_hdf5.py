@@ -3,6 +3,8 @@
 import functools
 import gzip
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -191,6 +193,17 @@ def test_another_file_is_never_followed(saved, tmp_path):
         file["layers/conv2d/vars"].create_dataset("0", (3, 3, 3, 16), np.float32, external=raw)
     with pytest.raises(WeightsError, match="another file"):
         load_weights(fresh(), saved)
+
+
+def test_a_session_that_is_limited_already_reads_within_its_limits(saved, tmp_path):
+    """As under `ulimit -t` or in a batch system's job, whose limits a process may not raise."""
+    from tfwsss.weights import hdf5_process
+
+    limits = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_CPU, (8, 8)); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", limits, hdf5_process.__file__, saved, tmp_path / "out.npz", "100000000", "60"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as found:
+        assert "error" not in str(found["index"]) and len(found.files) > 1
 
 
 def test_an_implausibly_large_array_is_not_allocated(saved):

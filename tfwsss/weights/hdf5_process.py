@@ -93,10 +93,18 @@ class Dump:
         return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
 
 
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Limit this process, within what a batch system or a shell has limited it to already."""
+    given = resource.getrlimit(kind)[1]
+    if given != resource.RLIM_INFINITY:
+        soft, hard = min(soft, given), min(hard, given)
+    resource.setrlimit(kind, (soft, hard))
+
+
 def main(source: str, target: str, limit: int, seconds: int) -> None:
     """Read `source`, write `target`."""
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_AS, (limit + OWN_MEMORY,) * 2)
+    _limit(resource.RLIMIT_CPU, seconds, seconds + 5)
+    _limit(resource.RLIMIT_AS, limit + OWN_MEMORY, limit + OWN_MEMORY)
     dump = Dump(limit)
     try:
         with h5py.File(source, "r") as file:
