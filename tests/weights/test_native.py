@@ -3,6 +3,8 @@
 import errno
 import json
 import struct
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -169,3 +171,20 @@ def test_what_a_damaged_header_holds_is_not_told_whole(tmp_path):
     with pytest.raises(WeightsError, match="w.safetensors: not readable as safetensors: .*invalid type") as caught:
         read_safetensors(tmp_path / "w.safetensors")
     assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path):
+    """A limit on a file's size fails in the same call."""
+    program = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from tfwsss.weights.array_file import save_arrays
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    save_arrays({{"kernel": np.zeros(10_000)}}, Path({str(tmp_path / "full.safetensors")!r}), {{}})
+except OSError as error:
+    print(error.filename, error.strerror)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path / 'full.safetensors'} File too large\n", done.stderr
