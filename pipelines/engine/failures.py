@@ -36,6 +36,7 @@ OUTER = {
     "google": "",  # protobuf
 }
 _OURS = re.compile(rf"\b({'|'.join(name for name in vars(errors) if name.endswith('Error'))}): ")
+_GRAPH = re.compile(r"\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\]")  # names of TensorFlow's graph around a message
 _USER = re.compile(r"(?<=://)[^/\s]*@")
 
 
@@ -63,9 +64,12 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    # An error of ours in an input pipeline comes as TensorFlow's, its text behind names of the graph.
-    own = _OURS.search(lines[0]) if type(error).__module__.startswith("tensorflow") else None
-    return redact(lines[0][own.end() :] if own else f"{type(error).__name__}: {lines[0]}")
+    text = f"{type(error).__name__}: {lines[0]}"
+    if type(error).__module__.startswith("tensorflow"):
+        # An error of ours in an input pipeline comes as TensorFlow's, its text behind names of the graph.
+        own = _OURS.search(lines[0])
+        text = lines[0][own.end() :] if own else _GRAPH.sub("", text)
+    return redact(text)
 
 
 def write_log(error: BaseException) -> Path | None:

@@ -107,6 +107,8 @@ def test_what_cannot_be_read_in_a_training_is_named_without_the_graph(kind):
         assert is_outer(error) and one_line(error) == "photos/a.jpg: truncated"
     framed = tf.errors.UnknownError(None, None, "Error in user-defined function passed to MapDataset:1 transformation: ImageError: b.jpg: damaged\nmore")
     assert one_line(framed) == "b.jpg: damaged"
+    full = tf.errors.ResourceExhaustedError(None, None, "{{function_node __wrapped__SaveV2_dtypes_196_device_/job:localhost/device:CPU:0}} /x/part-0; No space left on device [Op:SaveV2]")
+    assert one_line(full) == "ResourceExhaustedError: /x/part-0; No space left on device"
 
 
 def test_messages_name_the_path_and_no_password():
