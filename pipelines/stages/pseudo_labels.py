@@ -8,6 +8,7 @@ pseudo_labels/left_out.csv                   photos no segmenter is trained on, 
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +31,9 @@ from ..labelling.walk import walk_work
 from .affinity_labels import used_alphas
 from .label_source import NORMALISED, PLAIN, LabelSource, label_source
 from .left_out import LeftOut, write_left_out
+
+
+MOST = 0.5  # of a class's photos
 
 
 def voter(context: Context, timing: Timing):
@@ -93,6 +97,17 @@ def _left_out(dataset: Dataset, outcomes: list[_Outcome], smallest_share: float)
     ]
 
 
+def _small_classes(dataset: Dataset, outcomes: list[_Outcome], smallest_share: float) -> list[str]:
+    """A line for each class that most of the labels of its photos lack: it is smaller than that, or its maps are wrong."""
+    tagged = Counter(tag for sample in dataset.samples for tag in sample.tags)
+    lost = Counter(index for outcome in outcomes for index in outcome.lost)
+    return [
+        f"  {dataset.classes[index]}: {lost[index]} of {count} labels lack it, less than {smallest_share:.3g} of the pixels; if its objects are so small, lower pseudo_labels.smallest_share"
+        for index, count in sorted(tagged.items())
+        if lost[index] > MOST * count
+    ]
+
+
 def exponents(context: Context) -> tuple[float, ...]:
     """Background exponents of the evaluation's curve, ascending, that of the labels among them."""
     return tuple(sorted({used_alphas(context.work).walk, *context.config.pseudo_labels.more_alphas}))
@@ -140,6 +155,8 @@ def run(context: Context) -> dict[str, float]:
     context.run.artifact(write_left_out(context.work, left_out))
     if left_out:
         console.print(f"  {len(left_out)} of {len(dataset.samples)} photos left out of the segmenter's training: a tagged class has vanished from their label", markup=False)
+        for line in _small_classes(dataset, outcomes, config.pseudo_labels.smallest_share):
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
     return {
         "images": len(dataset.samples),
         **made,

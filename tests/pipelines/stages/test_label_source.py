@@ -39,10 +39,13 @@ def test_what_is_set_is_not_asked_again(tmp_path, settings, expected):
 
 
 @pytest.mark.parametrize("smallest_share, kept", [(0.01, True), (0.9, False)])
-def test_confident_labels_become_pseudo_labels(tmp_path, smallest_share, kept):
+def test_confident_labels_become_pseudo_labels(tmp_path, capsys, smallest_share, kept):
     context = with_votes(tmp_path, pseudo_labels={"source": "confident", "smallest_share": smallest_share})
     metrics = pseudo_labels.run(context)
     assert metrics["left_out"] == (0 if kept else 3) and metrics["computed"] == 0
+    said = " ".join(capsys.readouterr().err.split())
+    small = "dog: 1 of 1 labels lack it, less than 0.9 of the pixels; if its objects are so small, lower pseudo_labels.smallest_share"
+    assert (small in said) is not kept
     for sample in context.dataset("train").samples:
         confident, found = (load_label(tmp_path / folder, sample.id) for folder in ("affinity_labels", "pseudo_labels"))
         assert len(np.unique(confident)) > 2
