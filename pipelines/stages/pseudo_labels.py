@@ -32,7 +32,6 @@ from .affinity_labels import used_alphas
 from .label_source import NORMALISED, PLAIN, LabelSource, label_source
 from .left_out import LeftOut, write_left_out
 
-
 MOST = 0.5  # of a class's photos
 
 
