@@ -34,7 +34,7 @@ TAGS = {"faithful": "true tags", "corrected": "predicted tags"}
 
 
 def classifier_logits(context: Context, split: Split, samples: Sequence[Sample], title: str = "classifier on the evaluation photos") -> dict[str, np.ndarray]:
-    """{id: logits of the trained classifier, float32 [C]} of photos of a split, as large as at scale 1 of the CAMs."""
+    """{id: logits of the trained classifier, float32 [C]} of photos of a split, as large as at scale 1 of the CAMs and, with `cams.flip`, in the mean with their mirror images."""
     found = each_photo(context, title, samples, partial(_logits_of_split, split=split), network=True)
     return {sample.id: logits for sample, logits in zip(samples, found, strict=True)}
 
@@ -64,8 +64,14 @@ def _logits_of_split(context: Context, timing: Timing, split: Split) -> Work[Sam
         def logits(photos):
             return {"logits": model(normalized(tf.cast(photos, tf.float32), normalize), training=False)}
 
-        network = network_on(name, config.runtime, logits)
-        return lambda photos: list(np.asarray(network(filled(photos, batch))["logits"])[: len(photos)])
+        network, turns = network_on(name, config.runtime, logits), 1 + config.cams.flip
+
+        def compute(photos: list[np.ndarray]) -> list[np.ndarray]:
+            seen = filled(photos, batch)
+            both = np.concatenate([seen, seen[:, :, ::-1]][:turns])
+            return list(np.asarray(network(both)["logits"]).reshape(turns, len(seen), -1).mean(axis=0)[: len(photos)])
+
+        return compute
 
     return Work(read, lambda sample, found: found, on_device, lambda photo: photo.shape, batch)
 

@@ -21,6 +21,7 @@ from tfwsss_pipelines.executors.timing import Timing
 from tfwsss_pipelines.labelling.cams import Tagged, cam_work
 from tfwsss_pipelines.labelling.saved_cams import EXPONENTS, SavedCams, write_exponents
 from tfwsss_pipelines.labelling.walk import BORDER, Photo, walk_work
+from tfwsss_pipelines.stages.val_cams import _logits_of_split
 
 CAMS = {"scales": [1.0, 0.5], "dtype": "float32"}
 
@@ -95,6 +96,19 @@ def test_photos_of_all_sizes_are_mapped_at_the_size_that_was_learnt(context, tmp
         assert found.shape[1:] == photo.size[::-1] and max(small.size) == 48  # maps of the photo's size, of a smaller photo
         shrunk = np.stack([np.asarray(Image.fromarray(one).resize(small.size, Image.Resampling.BILINEAR)) for one in found])
         assert np.abs(shrunk - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_classifier_sees_photos_as_at_scale_1_of_the_maps(context, tmp_path, runtime, flip):
+    made = context(cams=CAMS | {"long_side": 48, "flip": flip}, runtime=runtime | {"photo_batch": 2})
+    model, normalize = load_model(tmp_path / "classifier/weights.safetensors"), normalization("vgg16")
+    dataset = made.dataset("train")
+    found = list(run_images(dataset.samples, _logits_of_split(made, Timing(), "train"), workers=1))
+    for sample, logits in zip(dataset.samples, found, strict=True):
+        photo = dataset.picture(sample)
+        seen = np.asarray(photo.resize(tuple(round(side * 48 / max(photo.size)) for side in photo.size), 2), np.float32)
+        both = np.stack([seen, seen[:, ::-1]])[: 1 + flip]
+        np.testing.assert_allclose(logits, model(normalize(tf.constant(both)), training=False).numpy().mean(axis=0), atol=2e-5)
 
 
 def test_a_photo_without_tags_has_no_maps(context, tmp_path):
