@@ -65,7 +65,7 @@ def test_it_passes_the_export_check(exported, photo, tmp_path):
 
 def checked(segmenter, path, folder) -> dict:
     """What the fresh process does, in this one."""
-    fixed = {"sizes": [], "batches": [1], "photos": [], "tflite_size": SIZE, "scales": [1.0], "flip": False, "tolerance": TOLERANCE}
+    fixed = {"sizes": [], "batches": [1], "photos": [], "tflite_size": SIZE, "long_side": None, "scales": [1.0], "flip": False, "tolerance": TOLERANCE}
     request = {"weights": str(segmenter.weights), "normalization": asdict(segmenter.arguments["normalization"]), "folder": str(folder), **fixed}
     return compare(request, answer_cases(request), {"saved_model": None, "onnx": None, "tflite": str(path)})
 
