@@ -130,8 +130,8 @@ class Comparison:
 def _batches(request: dict):
     """(name, images uint8 [B, H, W, 3], the encoded file or None) of everything that is compared."""
     rng = np.random.default_rng(0)
-    for size in request["sizes"]:
-        height, width = reduced_size(*size, request["long_side"])
+    for tall, wide in request["sizes"]:
+        height, width = reduced_size(tall, wide, request["long_side"])
         for batch in request["batches"]:
             yield f"generated {height}x{width} batch {batch}", np.stack([smooth_image(rng, height, width) for _ in range(batch)]), None
     fixed = request["tflite_size"]
