@@ -105,8 +105,11 @@ def _write(tool: Tool, photos: Callable[[], Iterator[LabelledPhoto]], count: int
 
 
 def _evaluation(val: Dataset | None) -> Iterator[LabelledPhoto]:
-    for sample in val.samples if val is not None else ():
-        mask = val.at_full_size().mask(sample) if val is not None else None
+    if val is None:
+        return
+    val = val.at_full_size()
+    for sample in val.samples:
+        mask = val.mask(sample)
         if mask is not None:
             yield _photo(sample, mask, SURE, {}, "val")
 
