@@ -2,17 +2,19 @@
 
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
 from onnx import numpy_helper
 from PIL import Image
 
 from tfwsss.errors import ExportError
 from tfwsss.export import ParityCheck, check_parity, export_onnx, export_saved_model
 from tfwsss.export.parity import BATCHES, SIZES
-from tfwsss.export.parity_keras import Comparison, answer_cases, compare, smooth_image
+from tfwsss.export.parity_keras import Comparison, _check_saved_model, answer_cases, compare, smooth_image
 from tfwsss.normalization import TORCH
 
 
@@ -168,3 +170,21 @@ def test_parity_of_artefacts_that_make_large_photos_smaller(made, photo, tmp_pat
     result = check_parity(segmenter.weights, saved_model=saved, onnx=onnx_file, **arguments)
     assert result["artefacts"]["onnx"]["pixels"] == 33 * 47 + 64 * 56
     assert result["artefacts"]["saved_model"]["images"] == 4
+
+
+@pytest.mark.parametrize(("long_side", "answered", "fits"), [(None, (8, 6), True), (None, (16, 12), False), (8, (16, 12), True), (8, (12, 16), False)])
+def test_masks_of_files_have_the_files_size(photo, long_side, answered, fits):
+    """8x6 pixels are compared; with a long side of 8 the file may have been larger."""
+    logits = np.zeros((1, 8, 6, 2))
+    logits[..., 1] = 1.0
+    scores = np.full((1, 8, 6, 2), 0.5, np.float32)
+    answers = {"mask": np.ones((1, 8, 6), np.uint8), "scores": scores, "mask_png_bytes": [tf.io.encode_png(np.ones((*answered, 1), np.uint8)).numpy()]}
+    signatures = {
+        signature: lambda name=name, **inputs: {name: tf.constant(answers[name])} for signature, name in (("serving_default", "mask"), ("scores", "scores"), ("serve_bytes", "mask_png_bytes"))
+    }
+    arguments = (SimpleNamespace(signatures=signatures), Comparison("artefact", 1e-3), "x", photo(8, 6, 0)[None], b"file", logits, scores, long_side)
+    if fits:
+        _check_saved_model(*arguments)
+    else:
+        with pytest.raises(ExportError, match="serve_bytes.*found mask"):
+            _check_saved_model(*arguments)

@@ -137,13 +137,12 @@ def _batches(request: dict):
     fixed = request["tflite_size"]
     for _ in range(FIXED_SIZE_IMAGES if fixed else 0):
         yield f"generated {fixed[0]}x{fixed[1]}", smooth_image(rng, *fixed)[np.newaxis], None
-    if request["photos"]:
-        for photo in map(Path, request["photos"]):
-            # Photos are the caller's choice; the limit on their size is for files from elsewhere.
-            pixels = reduced_photos(tf.constant(read_image(photo, max_megapixels=math.inf))[tf.newaxis], request["long_side"]).numpy()[0]
-            yield photo.name, pixels[np.newaxis], photo.read_bytes() if _decodes_alike(photo) else None
-            if fixed:
-                yield f"{photo.name} scaled to {fixed[0]}x{fixed[1]}", np.asarray(Image.fromarray(pixels).resize(fixed[::-1], Image.Resampling.BILINEAR))[np.newaxis], None
+    for photo in map(Path, request["photos"]):
+        # Photos are the caller's choice; the limit on their size is for files from elsewhere.
+        pixels = reduced_photos(tf.constant(read_image(photo, max_megapixels=math.inf))[tf.newaxis], request["long_side"]).numpy()[0]
+        yield photo.name, pixels[np.newaxis], photo.read_bytes() if _decodes_alike(photo) else None
+        if fixed:
+            yield f"{photo.name} scaled to {fixed[0]}x{fixed[1]}", np.asarray(Image.fromarray(pixels).resize(fixed[::-1], Image.Resampling.BILINEAR))[np.newaxis], None
 
 
 def _decodes_alike(photo: Path) -> bool:
@@ -152,14 +151,15 @@ def _decodes_alike(photo: Path) -> bool:
         return picture.format in ("JPEG", "PNG") and picture.mode != "CMYK" and not {"xmp", "XML:com.adobe.xmp"} & set(picture.info)
 
 
-def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, logits, scores) -> None:
+def _check_saved_model(loaded, comparison: Comparison, name, images, encoded, logits, scores, long_side: int | None) -> None:
     comparison.masks(name, logits, loaded.signatures["serving_default"](images=tf.constant(images))["mask"].numpy())
     comparison.scores(name, logits, scores, loaded.signatures["scores"](images=tf.constant(images))["scores"].numpy())
     files = [encoded] if encoded is not None else [tf.io.encode_png(image).numpy() for image in images]
     answers = loaded.signatures["serve_bytes"](image_bytes=tf.constant(files))["mask_png_bytes"].numpy()
     masks = [tf.io.decode_png(answer, channels=1).numpy()[:, :, 0] for answer in answers]
-    if encoded is not None:  # of the file's size, which is the photo's or larger
-        masks = [with_nearest(mask, images.shape[1:3]) for mask in masks]
+    size = images.shape[1:3]
+    # A mask has the size of the file, which may be larger than what is compared; one of any other size is found by the comparison.
+    masks = [with_nearest(mask, size) if reduced_size(mask.shape[0], mask.shape[1], long_side) == size else mask for mask in masks]
     comparison.masks(f"{name} (serve_bytes)", logits, np.stack(masks))
 
 
@@ -207,7 +207,7 @@ def compare(request: dict, cases: list[tuple[str, bytes | None]], artefacts: dic
             loaded = tf.saved_model.load(artefacts["saved_model"])
             for number, (name, encoded) in enumerate(cases):
                 with np.load(_case(request, number), allow_pickle=False) as case:
-                    _check_saved_model(loaded, saved_model, name, case["images"], encoded, case["logits"], case["scores"])
+                    _check_saved_model(loaded, saved_model, name, case["images"], encoded, case["logits"], case["scores"], request["long_side"])
         if "tflite" in comparisons:
             _check_tflite(artefacts["tflite"], comparisons["tflite"], request, cases)
         if onnx and found:
