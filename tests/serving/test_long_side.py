@@ -77,11 +77,12 @@ def test_scores_and_refined_masks_are_as_large_as_the_photo(reducing, exported, 
     np.testing.assert_array_equal(segmenter.refined(image, iterations=2), large(plain.refined(small(image), iterations=2), image))
 
 
-def test_photos_run_together_by_what_the_network_sees_of_them(reducing, photo):
+def test_a_batch_counts_the_pixels_that_are_in_memory(reducing, photo):
+    """Photos of a batch are put together before they are made smaller."""
     segmenter = Segmenter(reducing("local"), device="cpu")
     batcher = Batcher(segmenter, max_batch=4, max_megapixels=0.01, window_s=0.0, expected=lambda: 0, on_batch=lambda size: None)
-    item = type("Waiting", (), {"image": photo(150, 200)})
-    assert batcher._room(item) == 3  # of 60x45 pixels
+    large, small = (type("Waiting", (), {"image": photo(*size)}) for size in ((150, 200), (60, 45)))
+    assert (batcher._room(large), batcher._room(small)) == (1, 3)
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "[60]", "6.5", "true", "words"])

@@ -135,11 +135,8 @@ class Batcher:
     def _room(self, item: _Waiting) -> int:
         if self._is_large(item):
             return 1
-        return max(1, min(self._max_batch, int(self._max_pixels // self._pixels(item))))
-
-    def _pixels(self, item: _Waiting) -> int:
-        height, width = self._segmenter.run_size(*item.image.shape[:2])
-        return height * width
+        height, width = item.image.shape[:2]
+        return max(1, min(self._max_batch, int(self._max_pixels // (height * width))))
 
     async def _gather(self) -> None:
         oldest = self._queue[0]
@@ -194,7 +191,7 @@ class Batcher:
 
     async def _run(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
-        pixels = sum(map(self._pixels, batch))
+        pixels = sum(item.image.shape[0] * item.image.shape[1] for item in batch)
         cancellation = Cancellation(return_memory=pixels > self._kept_pixels)
 
         def stop_if_nobody_waits(_) -> None:
