@@ -35,3 +35,11 @@ def test_layer_cam_of_a_shallow_classifier_is_refused_before_anything_is_trained
     with pytest.raises(ConfigError, match="cams.method: layer_cam needs a map in front"):
         parse_config(values)
     assert parse_config(values | {"classifier": {"depth": "middle"}}).cams.method == "layer_cam"
+
+
+def test_a_sharpness_without_a_soft_maximum_is_refused_as_it_would_change_nothing():
+    values = {"data": {"format": "scenes"}, "classifier": {"sharpness": 8.0}}
+    with pytest.raises(ConfigError, match=r"classifier: sharpness: 8 changes nothing where pooling is average; expected pooling: log_sum_exp"):
+        parse_config(values)
+    values["classifier"]["pooling"] = "log_sum_exp"
+    assert parse_config(values).classifier.sharpness == 8.0

@@ -121,6 +121,12 @@ class Classifier(Training):
     pooling: Literal["average", "log_sum_exp"] = Field("average", description="how a class map becomes the class's logit: its mean, or a soft maximum, which small objects need")
     sharpness: PositiveFloat = Field(4.0, description="of log_sum_exp: near 0 the mean, large the maximum")
 
+    @model_validator(mode="after")
+    def _sharpness_is_used(self):
+        if self.pooling == "average" and self.sharpness != type(self).model_fields["sharpness"].default:
+            raise ValueError(f"sharpness: {self.sharpness:g} changes nothing where pooling is average; expected pooling: log_sum_exp beside it")
+        return self
+
 
 class AffinityNet(Training):
     epochs: NonNegativeInt = 8
