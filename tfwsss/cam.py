@@ -18,6 +18,7 @@ from tfwsss.background import (
     threshold_of_alpha,
 )
 from tfwsss.interpolation import enlarged_sum
+from tfwsss.mirrors import Mirrors, mirrored_back, mirrors, with_mirrors
 from tfwsss.normalization import Normalization
 
 __all__ = [
@@ -67,24 +68,25 @@ def rectified(maps, activation: Literal["relu", "sqrt"]) -> tf.Tensor:
     return tf.sqrt(maps) if activation == "sqrt" else maps
 
 
-def maps_of_scale(network: Callable, photos: np.ndarray, *, flip: bool) -> np.ndarray:
+def maps_of_scale(network: Callable, photos: np.ndarray, *, images: Mirrors) -> np.ndarray:
     """What one scale adds to the CAMs of photos of one size.
 
     Args:
-        network: uint8 array [b, h, w, 3] -> rectified maps [b, h', w', C]. With `flip` it is called with the photos and their
-            mirror images as one batch.
+        network: uint8 array [b, h, w, 3] -> rectified maps [b, h', w', C]. It is called with the photos and their mirror images
+            as one batch.
         photos: [B, h, w, 3] uint8 RGB.
-        flip: also use the mirror images.
+        images: which mirror images to use besides.
 
     Returns:
-        float32 [B, h', w', C], the mirror image's map added. Mirroring and bilinear enlargement may be exchanged, so the maps are
-        added as small as they are.
+        float32 [B, h', w', C], the sum over photo and mirror images. Mirroring and bilinear enlargement may be exchanged, so the
+        maps are added as small as they are.
     """
-    count = len(photos) * (1 + flip)
-    maps = np.asarray(network(np.concatenate([photos, photos[:, :, ::-1]]) if flip else photos), np.float32)
+    count = len(photos) * len(images)
+    maps = np.asarray(network(with_mirrors(photos, images)), np.float32)
     if maps.ndim != 4 or len(maps) != count:
         raise ValueError(f"maps_fn: expected [{count}, h, w, C], found {list(maps.shape)}")
-    return maps[: len(photos)] + maps[len(photos) :, :, ::-1] if flip else maps
+    first, *others = mirrored_back(maps, images)
+    return sum(others, first)
 
 
 def normalized_maps(maps: Sequence[np.ndarray], height: int, width: int) -> list[np.ndarray]:
@@ -114,7 +116,7 @@ def multiscale_cam(
         image: [H, W, 3] uint8 RGB.
         tags: [C] multi-hot; only tagged classes get a map.
         scales: factors of the photo's size.
-        flip: see `maps_of_scale`.
+        flip: also use the mirror image.
         normalization: the network's input normalisation.
         activation: see `rectified`.
         filter: how Pillow resizes the photo (both kinds are antialiased): BICUBIC is the reference's.
@@ -139,7 +141,7 @@ def multiscale_cam(
         return classes, np.zeros((0, *size), np.float32)
 
     def maps_of(photo: np.ndarray) -> np.ndarray:
-        maps = maps_of_scale(lambda photos: rectified(maps_fn(normalization(photos)), activation), photo[None], flip=flip)
+        maps = maps_of_scale(lambda photos: rectified(maps_fn(normalization(photos)), activation), photo[None], images=mirrors(flip, "upright"))
         if maps.shape[-1] != len(tags):
             raise ValueError(f"maps_fn: expected {len(tags)} maps, found {list(maps.shape)}")
         return maps[0].transpose(2, 0, 1)[classes]

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from tfwsss.affinity import pair_offsets
 from tfwsss.cam import maps_of_scale, rectified, scaled_photos
+from tfwsss.mirrors import mirrors
 from tfwsss.models import build_classifier, build_segmenter, class_maps, normalization
 from tfwsss.randomwalk import random_walk
 
@@ -46,7 +47,7 @@ def cams(backbone: str, width: float, shape: tuple[int, int], batch: int) -> Cal
     maps = tf.function(lambda images: rectified(network(normalize(tf.cast(images, tf.float32)), training=False), "relu"), input_signature=signature, autograph=False)
     photo = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     scales = [np.stack([one] * batch) for one in scaled_photos(photo, SCALES)]
-    return lambda: [maps_of_scale(maps, photos, flip=True) for photos in scales]
+    return lambda: [maps_of_scale(maps, photos, images=mirrors(True, "upright")) for photos in scales]
 
 
 def walk(height: int, width: int) -> Callable[[], object]:

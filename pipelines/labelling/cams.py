@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfwsss.config import Config
 from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
+from tfwsss.mirrors import Mirrors, mirrors
 from tfwsss.storage.artifacts import save_cam
 
 from ..engine.context import Context, weights_path
@@ -96,6 +98,11 @@ def cam_work(context: Context, dataset: Dataset, folder: Path, timing: Timing) -
     return Work(read, finish, on_device, group, batch)
 
 
+def cam_mirrors(config: Config) -> Mirrors:
+    """The mirror images that the classifier sees of a photo, for its maps and its scores."""
+    return mirrors(config.cams.flip, config.data.orientation)
+
+
 def _class_maps_on(name: str, context: Context, batch: int):
     """Function [Scaled of one group] -> [Mapped], with the classifier's class maps."""
     import tensorflow as tf
@@ -104,7 +111,7 @@ def _class_maps_on(name: str, context: Context, batch: int):
     from tfwsss.export.inference import normalized
     from tfwsss.models import class_maps
 
-    settings = context.config.cams
+    images = cam_mirrors(context.config)
     classifier, normalize, activation = _classifier_on(name, context)
     with tf.device(name):
         model = class_maps(classifier)
@@ -116,7 +123,7 @@ def _class_maps_on(name: str, context: Context, batch: int):
 
     def compute(photos: list[Scaled]) -> list[Mapped]:
         scales = zip(*(photo.photos for photo in photos), strict=True)
-        found = [maps_of_scale(lambda images: network(images)["maps"], filled(scale, batch), flip=settings.flip).transpose(0, 3, 1, 2) for scale in scales]
+        found = [maps_of_scale(lambda images: network(images)["maps"], filled(scale, batch), images=images).transpose(0, 3, 1, 2) for scale in scales]
         return [Mapped(photo.size, photo.classes, [maps[index, photo.classes] for maps in found]) for index, photo in enumerate(photos)]
 
     return compute
@@ -129,7 +136,7 @@ def _layer_cams_on(name: str, context: Context, batch: int):
     from tfwsss.cam import maps_of_scale, rectified
     from tfwsss.models import layer_cams
 
-    flip = context.config.cams.flip
+    images = cam_mirrors(context.config)
     classifier, normalize, activation = _classifier_on(name, context)
     with tf.device(name):
         maps = layer_cams(classifier, partial(rectified, activation=activation))
@@ -143,9 +150,9 @@ def _layer_cams_on(name: str, context: Context, batch: int):
         found = []
         for first in range(0, len(photos), batch):
             some, own = photos[first : first + batch], classes[first : first + batch]
-            each = np.array([*own, *[own[-1]] * (batch - len(own))] * (1 + flip), np.int32)
+            each = np.array([*own, *[own[-1]] * (batch - len(own))] * len(images), np.int32)
             with tf.device(name):
-                found.append(maps_of_scale(partial(traced, classes=each), filled(some, batch), flip=flip)[: len(some), ..., 0])
+                found.append(maps_of_scale(partial(traced, classes=each), filled(some, batch), images=images)[: len(some), ..., 0])
         return np.concatenate(found)
 
     def compute(photos: list[Scaled]) -> list[Mapped]:

@@ -107,6 +107,7 @@ def propose(path: Path, options: Options, work_dir: Path | None, workers: int, p
         raise DataError(f"{path}: none of the {len(train)} training photos can be used: {(diagnosis.errors or ['no tags'])[0]}")
     machine = _machine(options)
     comments |= _make_smaller(data, report, says)
+    data["orientation"] = "upright"
     long_side = max(reduced_size(report.height[1], report.width[1], data.get("long_side")))
     values: dict[str, Any] = {"name": name, "work_dir": work, "data": data, **training_settings(machine, report.usable, long_side)}
     if _sizes_differ(diagnosis.photos["train"], data.get("long_side")):
@@ -251,6 +252,7 @@ COMMENTS = {
     "data.none": "tags of photos that show none of the classes",
     "data.groups": "photos of a group never stand on both sides of a split",
     "data.mask_folder": "for scoring only; training never sees these masks",
+    "data.orientation": "any: photos have no up (a microscope's, a satellite's, of a surface), and are learnt in all positions",
     "data.unlisted": "a class that is not mentioned on a photo is absent, or unknown",
     "data.relative_to": "what image paths in the table are relative to",
     "classifier": "Learns the tags; its activation maps are what everything else begins with.",

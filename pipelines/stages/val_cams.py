@@ -16,13 +16,14 @@ from tfwsss.background import predict_label
 from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
 from tfwsss.metrics import ConfusionMatrix
+from tfwsss.mirrors import with_mirrors
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.storage.artifacts import load_walk
 
 from ..engine.context import Context, weights_path
 from ..executors.timing import Timing
 from ..executors.work import Work
-from ..labelling.cams import Tagged, cams_of_split
+from ..labelling.cams import Tagged, cam_mirrors, cams_of_split
 from ..labelling.networks import network_on
 from ..labelling.photos import Files, batch_size, each_photo, filled, unfinished
 from ..labelling.saved_cams import SavedCams
@@ -64,12 +65,12 @@ def _logits_of_split(context: Context, timing: Timing, split: Split) -> Work[Sam
         def logits(photos):
             return {"logits": model(normalized(tf.cast(photos, tf.float32), normalize), training=False)}
 
-        network, turns = network_on(name, config.runtime, logits), 1 + config.cams.flip
+        network, images = network_on(name, config.runtime, logits), cam_mirrors(config)
 
         def compute(photos: list[np.ndarray]) -> list[np.ndarray]:
             seen = filled(photos, batch)
-            both = np.concatenate([seen, seen[:, :, ::-1]][:turns])
-            return list(np.asarray(network(both)["logits"]).reshape(turns, len(seen), -1).mean(axis=0)[: len(photos)])
+            found = np.asarray(network(with_mirrors(seen, images))["logits"])
+            return list(found.reshape(len(images), len(seen), -1).mean(axis=0)[: len(photos)])
 
         return compute
 

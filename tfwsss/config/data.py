@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from tfwsss.config.section import Fraction, Section, Seed
 from tfwsss.config.text import ClassName, PathText, UserPath
+from tfwsss.mirrors import Orientation
 
 
 class DataSection(Section):
@@ -13,6 +14,7 @@ class DataSection(Section):
     merge: dict[ClassName, tuple[ClassName, ...]] = Field({}, description="classes that count as one, after `classes`: {defect: [crack, blowhole]}; in tags and in masks")
     max_megapixels: PositiveFloat = Field(50.0, description="photos whose header announces more are refused before decoding")
     long_side: Annotated[int, Field(ge=64)] | None = Field(None, description="photos with a longer side, and their masks, are made smaller as they are read, and so are those of the deployed model, whose masks are enlarged again; null: all are as large as their files. Crops, walks and networks are made for some 500 pixels")
+    orientation: Orientation = Field("upright", description="any: photos have no up (a microscope's, a satellite's, of a surface): every training learns them in all eight positions of quarter turns and mirror images, and with cams.flip the classifier sees each photo in four; upright: they are only mirrored from left to right, as in PSA")
     untagged: Literal["leave_out", "background"] = Field("leave_out", description="training photos without a tag: left out as in PSA, or background: they show none of the classes, and the classifier learns from that")
     max_bad_fraction: Fraction = Field(0.5, description="a run stops before training when more than this part of the training photos is quarantined")
 

@@ -38,5 +38,5 @@ def load_split(data: Data, split: Split, work_dir: Path) -> Dataset | None:
     dataset = FORMATS[data.format].read(data, split, Path(work_dir))
     if dataset is None:
         return None
-    dataset = dataclasses.replace(dataset, long_side=data.long_side)
+    dataset = dataclasses.replace(dataset, long_side=data.long_side, orientation=data.orientation)
     return merge_classes(dataset, data.merge) if data.merge else dataset

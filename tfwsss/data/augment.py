@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from tfwsss.data import colour_jitter
+from tfwsss.mirrors import Orientation
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.3, 0.3, 0.3, 0.1
 
@@ -139,12 +140,17 @@ def center_crop(array: np.ndarray, size: int, fill: float | Sequence[float]) -> 
     return CropWindow.center(array.shape[0], array.shape[1], size).crop(array, fill)
 
 
-# --------------------------------------------------------------------------------------------------- flipping
+# --------------------------------------------------------------------------------------- mirroring and turning
 
 
 def draw_flip(rng: random.Random) -> bool:
     """Whether to mirror: true half of the time. One draw serves an image and its labels (`numpy.fliplr`)."""
     return bool(rng.getrandbits(1))
+
+
+def draw_turns(orientation: Orientation, rng: random.Random) -> int:
+    """Quarter turns of a crop, 0 to 3, for `numpy.rot90`; photos that have an up are not turned, and nothing is drawn."""
+    return rng.getrandbits(2) if orientation == "any" else 0
 
 
 # ------------------------------------------------------------------------------------------------------ colour

@@ -13,6 +13,7 @@ from PIL import Image
 from tfwsss.data.image import read_image, read_mask, read_picture, reduced, reduced_size, with_nearest
 from tfwsss.data.names import existing
 from tfwsss.errors import DataError, ImageError
+from tfwsss.mirrors import Orientation
 from tfwsss.storage.artifacts import IGNORE
 
 BACKGROUND = "background"  # name of label 0 in tables and exports
@@ -49,6 +50,7 @@ class Dataset:
         strong_masks: the same of the masks that training may learn from (`data.strong_masks`), or None.
         max_megapixels: photos and masks whose header announces more are refused.
         long_side: photos with a longer side, and their masks, are made smaller as they are read; None: none is.
+        orientation: see `tfwsss.config.data.DataSection`; trainings turn photos of "any" orientation.
         unknown_tags: (tag, number of photos) for tags that are not among `classes` and were dropped.
         unscored: ids of photos whose mask cannot be used; they count as photos without one.
         remarks: what else the reader took otherwise than it stands in the files, one line each.
@@ -63,6 +65,7 @@ class Dataset:
     remarks: tuple[str, ...] = ()
     unscored: frozenset[str] = frozenset()
     long_side: int | None = None
+    orientation: Orientation = "upright"
 
     def __len__(self) -> int:
         return len(self.samples)

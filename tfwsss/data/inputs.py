@@ -50,7 +50,8 @@ def classifier_batches(
     Random long side (or scale, `settings.scale_range`), flip, colour jitter, normalisation, random crop, in the order of the PSA reference code. As the
     crop comes after normalisation, what lies outside a small photo has the mean colour (value 0). Then what
     `settings.augmentation` asks for, as in the other two pipelines: sharpness of the visible part, rotation and shear of
-    the crop with its labels (outside: mean colour, label 255), a square of mean colour.
+    the crop with its labels (outside: mean colour, label 255), a square of mean colour. Photos that have no up
+    (`dataset.orientation`) are turned by a random number of quarter turns, in all three.
 
     Returns:
         {"image": float32 [B, crop, crop, 3] normalised, "tags": float32 [B, C] multi-hot, "known": float32 [B, C], 0 where nobody
@@ -75,7 +76,8 @@ def classifier_batches(
         window = augment.CropWindow.random(pixels.shape[0], pixels.shape[1], settings.crop, rng)
         changes = Changes.draw(settings.augmentation, settings.crop, rng)
         placed = _normalized_on_canvas(changes.sharpen(window.cut(pixels)), window, normalization)
-        return changes.warp(placed, 0.0), tags[index], known[index], changes.hole
+        turns = augment.draw_turns(dataset.orientation, rng)
+        return np.rot90(changes.warp(placed, 0.0), turns), tags[index], known[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),
@@ -143,7 +145,8 @@ def affinity_batches(
             image = _normalized_on_canvas(visible, window, normalization, flip)
         image = changes.warp(image, 0.0)
         label = grid_label(sample, pixels.shape[:2], window, changes, flip)
-        return np.fliplr(image) if flip else image, label, weights[index], changes.hole
+        turns = augment.draw_turns(dataset.orientation, rng)
+        return np.rot90(np.fliplr(image) if flip else image, turns), np.rot90(label, turns), weights[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((size, size, 3), tf.float32),
@@ -199,7 +202,8 @@ def segmenter_batches(
         label = changes.warp_label(window.crop(label, artifacts.IGNORE), artifacts.IGNORE)
         if flip:
             image, label = np.fliplr(image), np.fliplr(label)
-        return image, label, weights[index], changes.hole
+        turns = augment.draw_turns(dataset.orientation, rng)
+        return np.rot90(image, turns), np.rot90(label, turns), weights[index], changes.hole
 
     outputs = {
         "image": tf.TensorSpec((settings.crop, settings.crop, 3), tf.float32),

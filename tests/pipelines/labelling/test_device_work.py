@@ -98,17 +98,34 @@ def test_photos_of_all_sizes_are_mapped_at_the_size_that_was_learnt(context, tmp
         assert np.abs(shrunk - expected).mean() < 0.02
 
 
-@pytest.mark.parametrize("flip", [True, False])
-def test_the_classifier_sees_photos_as_at_scale_1_of_the_maps(context, tmp_path, runtime, flip):
-    made = context(cams=CAMS | {"long_side": 48, "flip": flip}, runtime=runtime | {"photo_batch": 2})
+@pytest.mark.parametrize(("flip", "orientation"), [(True, "upright"), (False, "upright"), (True, "any")])
+def test_the_classifier_sees_photos_as_at_scale_1_of_the_maps(context, tmp_path, runtime, flip, orientation):
+    made = context(data={"orientation": orientation}, cams=CAMS | {"long_side": 48, "flip": flip}, runtime=runtime | {"photo_batch": 2})
     model, normalize = load_model(tmp_path / "classifier/weights.safetensors"), normalization("vgg16")
     dataset = made.dataset("train")
     found = list(run_images(dataset.samples, _logits_of_split(made, Timing(), "train"), workers=1))
     for sample, logits in zip(dataset.samples, found, strict=True):
         photo = dataset.picture(sample)
         seen = np.asarray(photo.resize(tuple(round(side * 48 / max(photo.size)) for side in photo.size), 2), np.float32)
-        both = np.stack([seen, seen[:, ::-1]])[: 1 + flip]
-        np.testing.assert_allclose(logits, model(normalize(tf.constant(both)), training=False).numpy().mean(axis=0), atol=2e-5)
+        turned = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]]
+        images = np.stack(turned[: (4 if orientation == "any" else 2) if flip else 1])
+        np.testing.assert_allclose(logits, model(normalize(tf.constant(images)), training=False).numpy().mean(axis=0), atol=2e-5)
+
+
+@pytest.mark.parametrize("method", ["cam", "layer_cam"])
+def test_maps_of_photos_without_an_up_do_not_depend_on_how_they_lie(context, tmp_path, method):
+    """Sides are multiples of the network's stride: mirroring moves no cell."""
+    made = context(data={"orientation": "any"}, cams={"method": method, "scales": [1.0], "dtype": "float32"})
+    sample = made.dataset("train").samples[0]
+    noise = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+    found = []
+    for index, pixels in enumerate((noise, noise[::-1], noise[::-1, ::-1])):
+        Image.fromarray(pixels).save(sample.image)
+        list(run_images([Tagged(sample, np.ones(2))], cam_work(made, made.dataset("train"), tmp_path / str(index), Timing()), workers=1))
+        found.append(load_cam(tmp_path / str(index), sample.id)[1])
+    assert found[0].max() > 0.9
+    np.testing.assert_allclose(found[1], found[0][:, ::-1], atol=2e-4)
+    np.testing.assert_allclose(found[2], found[0][:, ::-1, ::-1], atol=2e-4)
 
 
 def test_a_photo_without_tags_has_no_maps(context, tmp_path):
