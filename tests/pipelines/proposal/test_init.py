@@ -58,6 +58,7 @@ def test_a_folder_for_each_class_with_masks_and_groups_beside(tiles, init):
     text, config = init(tiles / "train")
     data = config.data
     assert (data.format, data.none, data.untagged, data.groups, data.mask_folder) == ("class_folders", ("good",), "background", ("../train.csv",), "../masks/train")
+    assert data.orientation == "upright"
     train, val = (load_split(data, split, config.work_dir) for split in ("train", "val"))
     assert train.classes == ("dot", "line") and len(train) + len(val) == 40
     assert not {s.group for s in train.samples} & {s.group for s in val.samples}
