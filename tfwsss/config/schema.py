@@ -167,7 +167,7 @@ class Cams(Section):
     method: Literal["cam", "layer_cam"] = Field("cam", description="cam: the class maps, as PSA does; layer_cam: what these and the backbone's earlier maps agree on (LayerCAM), finer and more complete; it needs gradients, so the stage runs in TensorFlow")
     long_side: Annotated[int, Field(ge=32)] | None = Field(None, description="pixels of a photo's long side at scale 1; null: its own, as in PSA. For photos of different sizes: about what classifier.resize_long has, so that the classifier sees them as it learnt them")
     scales: Scales = (1.0, 0.5, 1.5, 2.0)
-    flip: bool = True
+    flip: bool = Field(True, description="also see the photo's mirror image, or where photos have no up (data.orientation) three of them")
     activation: Literal["auto", "relu", "sqrt"] = Field("auto", description="sqrt of the rectified map for vgg16 as PSA does, plain relu otherwise; auto chooses by backbone")
     dtype: Literal["float16", "float32"] = "float16"
 
