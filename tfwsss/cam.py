@@ -17,8 +17,8 @@ from tfwsss.background import (
     predict_label,
     threshold_of_alpha,
 )
+from tfwsss.data.mirrors import Mirrors, mirrored_back, mirrors, with_mirrors
 from tfwsss.interpolation import enlarged_sum
-from tfwsss.mirrors import Mirrors, mirrored_back, mirrors, with_mirrors
 from tfwsss.normalization import Normalization
 
 __all__ = [

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from tfwsss.affinity import pair_offsets
 from tfwsss.cam import maps_of_scale, rectified, scaled_photos
-from tfwsss.mirrors import mirrors
+from tfwsss.data.mirrors import mirrors
 from tfwsss.models import build_classifier, build_segmenter, class_maps, normalization
 from tfwsss.randomwalk import random_walk
 

@@ -11,7 +11,7 @@ import numpy as np
 from tfwsss.config import Config
 from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
-from tfwsss.mirrors import Mirrors, mirrors
+from tfwsss.data.mirrors import Mirrors, mirrors
 from tfwsss.storage.artifacts import save_cam
 
 from ..engine.context import Context, weights_path

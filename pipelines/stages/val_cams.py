@@ -15,8 +15,8 @@ import numpy as np
 from tfwsss.background import predict_label
 from tfwsss.data import Dataset, Split
 from tfwsss.data.dataset import Sample
+from tfwsss.data.mirrors import with_mirrors
 from tfwsss.metrics import ConfusionMatrix
-from tfwsss.mirrors import with_mirrors
 from tfwsss.pseudolabel import from_grid, label_of_scores
 from tfwsss.storage.artifacts import load_walk
 

@@ -6,7 +6,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from tfwsss.config.section import Fraction, Section, Seed
 from tfwsss.config.text import ClassName, PathText, UserPath
-from tfwsss.mirrors import Orientation
+
+Orientation = Literal["upright", "any"]
+"""Whether photos have an up: "upright", or "any" for those that show the same sort of thing however they are turned."""
 
 
 class DataSection(Section):

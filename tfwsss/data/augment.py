@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tfwsss.config.data import Orientation
 from tfwsss.data import colour_jitter
-from tfwsss.mirrors import Orientation
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.3, 0.3, 0.3, 0.1
 

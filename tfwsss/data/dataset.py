@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tfwsss.config.data import Orientation
 from tfwsss.data.image import read_image, read_mask, read_picture, reduced, reduced_size, with_nearest
 from tfwsss.data.names import existing
 from tfwsss.errors import DataError, ImageError
-from tfwsss.mirrors import Orientation
 from tfwsss.storage.artifacts import IGNORE
 
 BACKGROUND = "background"  # name of label 0 in tables and exports

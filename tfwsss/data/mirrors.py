@@ -7,15 +7,13 @@ them go through the network as one batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
+from tfwsss.config.data import Orientation
+
 Mirrors = tuple[tuple[int, ...], ...]
 """For each image of a photo the axes of [B, h, w, C] along which it is reversed; the photo itself comes first, with ()."""
-
-Orientation = Literal["upright", "any"]
-"""Whether photos have an up: "upright", or "any" for those that show the same sort of thing however they are turned."""
 
 
 def mirrors(flip: bool, orientation: Orientation) -> Mirrors:

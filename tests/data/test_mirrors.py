@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfwsss.cam import maps_of_scale
-from tfwsss.mirrors import mirrored_back, mirrors, with_mirrors
+from tfwsss.data.mirrors import mirrored_back, mirrors, with_mirrors
 
 
 @given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.sampled_from(["upright", "any"]), st.booleans())
