@@ -106,7 +106,7 @@ photos = runpy.run_path(conftest)["Photos"].in_folder(root)
 class Meeting:
     # `picture` waits until two threads are inside: reading in sequence breaks the barrier.
     samples, num_classes = photos.dataset.samples, photos.dataset.num_classes
-    tag_matrix, known_matrix = photos.dataset.tag_matrix, photos.dataset.known_matrix
+    tag_matrix, known_matrix, orientation = photos.dataset.tag_matrix, photos.dataset.known_matrix, photos.dataset.orientation
     barrier, arrivals, lock = threading.Barrier(2, timeout=30), 0, threading.Lock()
 
     def picture(self, sample):
